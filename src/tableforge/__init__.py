@@ -1,0 +1,1 @@
+"""TableForge: a self-hosted, rules-agnostic virtual tabletop."""
