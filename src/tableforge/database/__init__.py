@@ -1,0 +1,42 @@
+"""The contract of a database: named statements, run in bounded time, durable when a write returns.
+
+The name of a statement is its label in metrics and in messages. Parameters are always bound, never put into the text.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from tableforge.errors import Unavailable
+
+Row = tuple[Any, ...]
+Step = tuple["Statement", tuple[object, ...]]
+
+
+class Statement(NamedTuple):
+    """A piece of SQL and the name under which its time is counted."""
+
+    name: str
+    sql: str
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database could not do what was asked; nothing was changed."""
+
+
+class Database(Protocol):
+    """What outlives the process, apart from the rooms' own logs.
+
+    Every method raises `DatabaseUnavailable` when the disk or the server fails (DB1); then nothing was changed (DB2).
+    """
+
+    async def read(self, statement: Statement, *params: object) -> list[Row]:
+        """Run a query and return all its rows; sees every write that returned before the call (DB3)."""
+        ...
+
+    async def write(self, statement: Statement, *params: object) -> int:
+        """Run one change in a transaction of its own and return how many rows it touched; durable on return (DB4)."""
+        ...
+
+    async def write_all(self, steps: Sequence[Step]) -> list[int]:
+        """Run several changes in one transaction, all or none (DB5), and return each one's row count."""
+        ...

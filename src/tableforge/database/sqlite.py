@@ -1,0 +1,288 @@
+"""SQLite as the database of the embedded mode: one file, one writer thread, a few readers.
+
+WAL with `synchronous=FULL`: a commit is on the disk when it returns, and readers never wait for the writer. A lock file
+keeps a second process out, which would break the writer's knowledge of where the streams end.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tableforge.database import DatabaseUnavailable, Row, Statement, Step
+from tableforge.errors import StartRefused
+from tableforge.telemetry import STATEMENTS
+
+FILE_NAME = "tableforge.sqlite3"
+LOCK_NAME = "tableforge.lock"
+READERS = 2
+BUSY_SECONDS = 10.0
+
+T = TypeVar("T")
+Job = tuple[Callable[[sqlite3.Connection], Any], Callable[[Any, BaseException | None], None]]
+
+
+def translated(error: sqlite3.Error) -> DatabaseUnavailable:
+    """Say what a failure of SQLite means for whoever asked, and how an operator mends it."""
+    text = str(error)
+    if "full" in text:
+        why, mend = "The disk is full.", "Free some room on the server's disk; nothing else is needed."
+    elif "readonly" in text or "read-only" in text:
+        why, mend = "The data folder cannot be written.", "Give the server's user the right to write there."
+    elif "malformed" in text or "not a database" in text or "corrupt" in text:
+        why, mend = (
+            "A page of the database is damaged.",
+            "Stop the server, run `tableforge doctor`, and restore the newest good backup.",
+        )
+    else:
+        why, mend = f"The database says: {text}.", "Run `tableforge doctor` on the server."
+    return DatabaseUnavailable("Nothing was saved.", why, mend)
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """The numbered scripts that bring a database to the present form: number, name, text."""
+    found = []
+    for entry in resources.files("tableforge.database.migrations").iterdir():
+        if entry.name.endswith(".sql"):
+            number = int(entry.name.split("_", 1)[0])
+            found.append((number, entry.name, entry.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """Open the file as every part of the program does; SQLite's own errors come through."""
+    uri = f"{path.absolute().as_uri()}{'?mode=ro' if readonly else ''}"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        if not readonly:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA wal_autocheckpoint=4000")
+            connection.execute("PRAGMA journal_size_limit=67108864")
+        connection.execute("PRAGMA cache_size=-16384")
+        connection.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def form_of(connection: sqlite3.Connection) -> int:
+    """The number of the newest migration that this database has had."""
+    number: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return number
+
+
+def migrate(path: Path, connection: sqlite3.Connection) -> None:
+    """Bring the database to the present form, after a backup if it holds anything; refuse a newer one."""
+    scripts = migrations()
+    newest = scripts[-1][0]
+    present = form_of(connection)
+    if present > newest:
+        raise StartRefused(
+            "The server did not start.",
+            f"{path} was written by a newer TableForge (form {present}; this one knows {newest}).",
+            "Install that version or a later one, or point TABLEFORGE_DATA elsewhere.",
+        )
+    pending = [script for script in scripts if script[0] > present]
+    if pending and present > 0:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        target = path.parent / "backups" / f"before-form-{newest}-{stamp}.sqlite3"
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        with closing(sqlite3.connect(target)) as copy:
+            connection.backup(copy)
+        target.chmod(0o600)
+    for number, _, text in pending:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version={number};\nCOMMIT;")
+
+
+class FolderLock:
+    """Keeps the data folder for one process; the lock goes with the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK_NAME
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._file, 64).decode("ascii", "replace").strip()
+            os.close(self._file)
+            raise StartRefused(
+                "The server did not start.",
+                f"The data folder {folder} is in use by another process ({holder or 'unknown'}).",
+                "Stop that server, or point TABLEFORGE_DATA at another folder.",
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"pid {os.getpid()}\n".encode("ascii"), 0)
+
+    def release(self) -> None:
+        """Let the next process in."""
+        os.close(self._file)
+
+
+class SqliteDatabase:
+    """The embedded database; an async context that holds the data folder while it is open.
+
+    Raises `StartRefused` on entering when the folder is in use, cannot be written, or holds no usable database.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.path = folder / FILE_NAME
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._local = threading.local()
+        self._reader_connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._open)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self._close)
+
+    def _open(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = FolderLock(self._folder)
+        except OSError as error:
+            raise StartRefused(
+                "The server did not start.",
+                f"The data folder {self._folder} cannot be written: {error.strerror}.",
+                "Give this user the right to write there, or point TABLEFORGE_DATA at another folder.",
+            ) from error
+        try:
+            self._writer = connect(self.path)
+            try:
+                migrate(self.path, self._writer)
+            except BaseException:
+                self._writer.close()
+                raise
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise StartRefused(
+                "The server did not start.",
+                f"The database {self.path} cannot be opened: {error}.",
+                "Run `tableforge doctor`; if the file is damaged, restore the newest good backup.",
+            ) from error
+        except BaseException:
+            self._lock.release()
+            raise
+        self.path.chmod(0o600)
+        self._thread = threading.Thread(target=self._work, name="sqlite-write", daemon=True)
+        self._thread.start()
+
+    def _close(self) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+        self._readers.shutdown()
+        for connection in self._reader_connections:
+            connection.close()
+        self._writer.close()
+        self._lock.release()
+
+    def _work(self) -> None:
+        """The writer thread: one job, one transaction; a failed one is rolled back whole."""
+        loop, connection = self._loop, self._writer
+        assert loop is not None
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            result: Any = None
+            failure: BaseException | None = None
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the asker must hear of it
+                failure = translated(error) if isinstance(error, sqlite3.Error) else error
+                failure.__cause__ = error if failure is not error else None
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            try:
+                loop.call_soon_threadsafe(done, result, failure)
+            except RuntimeError:
+                return  # the loop is closed: nobody is left to hear the outcome
+
+    def submit(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        done: Callable[[T, BaseException | None], None],
+    ) -> None:
+        """Run `work` in a transaction on the writer thread and call `done(result, failure)` on the loop."""
+        self._jobs.put((work, done))
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction on the writer thread; durable on return."""
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(result: T, failure: BaseException | None) -> None:
+            if future.done():
+                return
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(result)
+
+        self.submit(work, done)
+        return await future
+
+    async def query(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on a reader's connection."""
+        assert self._loop is not None
+        return await self._loop.run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = connect(self.path)
+                connection.execute("PRAGMA query_only=ON")
+                self._reader_connections.append(connection)
+            return work(connection)
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+    async def read(self, statement: Statement, *params: object) -> list[Row]:
+        """See the contract."""
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            with STATEMENTS.time(statement.name):
+                return connection.execute(statement.sql, params).fetchall()
+
+        return await self.query(work)
+
+    async def write(self, statement: Statement, *params: object) -> int:
+        """See the contract."""
+        return (await self.write_all([(statement, params)]))[0]
+
+    async def write_all(self, steps: Sequence[Step]) -> list[int]:
+        """See the contract."""
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            counts = []
+            for statement, params in steps:
+                with STATEMENTS.time(statement.name):
+                    counts.append(connection.execute(statement.sql, params).rowcount)
+            return counts
+
+        return await self.transact(work)

@@ -1,0 +1,202 @@
+"""The contract of the event log: one durable, gap-free, totally ordered stream of events for each room.
+
+The log is the truth; whatever else is known about a room can be thrown away and rebuilt from it. A stream's *epoch* names
+one life of it: a restored or imported stream gets another, so that a position (epoch, offset) is never misread.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+from tableforge.domain.state import Role, Visibility
+from tableforge.errors import Conflict, NotFound, TableForgeError, Unavailable
+
+
+class StoredEvent(NamedTuple):
+    """One row: `version` tells which form `data` (JSON) has, for the upcasters."""
+
+    offset: int
+    version: int
+    data: bytes
+
+
+class Snapshot(NamedTuple):
+    """A room folded up to `offset`; `version` tells which form `data` has."""
+
+    offset: int
+    version: int
+    data: bytes
+
+
+class Head(NamedTuple):
+    """Where a stream ends: its epoch and the offset of its newest event."""
+
+    epoch: str
+    offset: int
+
+
+class Found(NamedTuple):
+    """An earlier command: where its last event stands, and the digest of its body."""
+
+    offset: int
+    digest: bytes
+
+
+class Facts(Struct, frozen=True):
+    """What listings know of a room without folding it; changes together with the events that say so (EL9)."""
+
+    name: str
+    visibility: Visibility
+    tags: tuple[str, ...]
+    seats: tuple[tuple[str, Role], ...]
+
+
+class RoomRow(NamedTuple):
+    """One line of a listing. `place` orders rooms by age; `updated` is the time of the newest event, RFC 3339."""
+
+    place: int
+    id: str
+    name: str
+    visibility: Visibility
+    members: int
+    updated: str
+
+
+class Append(Struct, eq=False):
+    """A command on its way to the disk: all its events, or none.
+
+    Each of `events` is a JSON object with its time under "at". `expected` is the offset the writer decided at; `key` identifies the command for ever (16 bytes, over room, member and
+    command id), `digest` its body. `opens` is the epoch of a stream that begins with this append. `done` is called exactly
+    once, on the event loop, after the commit or with the reason why there was none.
+    """
+
+    room: str
+    expected: int
+    version: int
+    events: tuple[bytes, ...]
+    key: bytes
+    digest: bytes
+    done: Callable[["Append", TableForgeError | None], None]
+    facts: Facts | None = None
+    opens: str | None = None
+
+    @property
+    def last(self) -> int:
+        """The offset of the newest event of this append."""
+        return self.expected + len(self.events)
+
+
+class VersionConflict(Conflict):
+    """Somebody else wrote to the stream first."""
+
+    def __init__(self, room: str, *, expected: int, actual: int) -> None:
+        super().__init__(
+            f"Nothing was appended to room {room}.",
+            f"It is at offset {actual}; the writer had read {expected}.",
+            "Reload the room and decide again.",
+        )
+        self.actual = actual
+
+
+class DuplicateCommand(Conflict):
+    """A command with this key is in the log already; `found` says where."""
+
+    def __init__(self, room: str, found: Found) -> None:
+        super().__init__(
+            f"Nothing was appended to room {room}.",
+            f"The command was carried out before, at offset {found.offset}.",
+            "Answer with the first reply.",
+        )
+        self.found = found
+
+
+class StreamMissing(NotFound):
+    """There is no such stream, or it was deleted."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"There is no room {room}.")
+
+
+class LogUnavailable(Unavailable):
+    """The log cannot be written or read for now; nothing was appended."""
+
+
+class EventLog(Protocol):
+    """Durable ordered streams of events, one a room.
+
+    Rules, each with a test of its number in the contract suite:
+
+    - EL1 an acknowledged append is durable, and read back exactly as written, in order, without a gap;
+    - EL2 an append is all or nothing;
+    - EL3 an append at any offset but the head changes nothing and ends with `VersionConflict`;
+    - EL4 a key that is in the log already changes nothing and ends with `DuplicateCommand`;
+    - EL5 the outcome of one append in a batch does not touch the others of other rooms;
+    - EL6 `done` is called exactly once for each append, for one room in the order of submission;
+    - EL7 a snapshot is found for every offset at or after it, the nearest first;
+    - EL8 a deleted stream reads as missing until it is restored;
+    - EL9 `Facts` change together with the events, and listings show them at once;
+    - EL10 a stream's epoch changes only by `renew_epoch`.
+    """
+
+    def append_nowait(self, entry: Append) -> None:
+        """Hand over an append; the outcome comes through `entry.done`."""
+        ...
+
+    async def wait_for_idle(self) -> None:
+        """Return once no append is pending; the caller bounds the wait."""
+        ...
+
+    async def head(self, room: str) -> Head | None:
+        """Where the stream ends, or None if there is none."""
+        ...
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """The events behind `after`, oldest first, at most `limit`."""
+        ...
+
+    async def find(self, room: str, key: bytes) -> Found | None:
+        """Look up a command by its key."""
+        ...
+
+    async def snapshot_at(self, room: str, offset: int) -> Snapshot | None:
+        """The newest snapshot that is not newer than `offset`."""
+        ...
+
+    async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot; saving the same offset again replaces it."""
+        ...
+
+    async def seats(self, user: str) -> list[str]:
+        """The rooms in which this user has a seat."""
+        ...
+
+    async def list_rooms(
+        self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
+    ) -> list[RoomRow]:
+        """Rooms, the youngest first, behind the place `before`; None begins at the top.
+
+        With `public` the public rooms in which `user` has no seat, else those where `user` has one. `query` is a part of
+        the name, any case (ASCII); `tag` a whole tag; empty strings take all.
+        """
+        ...
+
+    async def all_rooms(self, *, after: str, limit: int) -> list[str]:
+        """The ids of all streams that are not deleted, in order, behind `after`."""
+        ...
+
+    async def delete(self, room: str, *, at: str) -> None:
+        """Mark the stream deleted; its events stay for a later `restore`."""
+        ...
+
+    async def restore(self, room: str) -> None:
+        """Take the mark of deletion off."""
+        ...
+
+    async def renew_epoch(self, room: str, epoch: str) -> None:
+        """Begin another life of the stream: positions of the one before are refused from now on."""
+        ...
+
+
+Appended = Sequence[TableForgeError | None]
+"""The outcomes of a batch, in its order."""

@@ -1,0 +1,151 @@
+"""The event log in memory: the fake of the tests, kept honest by the contract suite. Nothing survives the process."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tableforge.errors import TableForgeError
+from tableforge.eventlog import (
+    Append,
+    DuplicateCommand,
+    Facts,
+    Found,
+    Head,
+    RoomRow,
+    Snapshot,
+    StoredEvent,
+    StreamMissing,
+    VersionConflict,
+)
+
+
+@dataclass
+class Stream:
+    place: int
+    epoch: str
+    facts: Facts
+    events: list[StoredEvent] = field(default_factory=list)
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    deleted: bool = False
+
+
+class MemoryEventLog:
+    """See `EventLog` for what holds, but for durability."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, Stream] = {}
+        self._keys: dict[bytes, Found] = {}
+
+    def _stream(self, room: str) -> Stream:
+        stream = self._streams.get(room)
+        if stream is None or stream.deleted:
+            raise StreamMissing(room)
+        return stream
+
+    def append_nowait(self, entry: Append) -> None:
+        """See the contract."""
+        outcome: TableForgeError | None = None
+        try:
+            self._append(entry)
+        except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
+            outcome = refusal
+        asyncio.get_running_loop().call_soon(entry.done, entry, outcome)
+
+    def _append(self, entry: Append) -> None:
+        if entry.key in self._keys:
+            raise DuplicateCommand(entry.room, self._keys[entry.key])
+        if entry.opens is not None:
+            assert entry.facts is not None
+            if entry.room in self._streams:
+                actual = len(self._streams[entry.room].events)
+                raise VersionConflict(entry.room, expected=0, actual=actual)
+            self._streams[entry.room] = Stream(len(self._streams) + 1, entry.opens, entry.facts)
+        stream = self._stream(entry.room)
+        if len(stream.events) != entry.expected:
+            raise VersionConflict(entry.room, expected=entry.expected, actual=len(stream.events))
+        for data in entry.events:
+            stream.events.append(StoredEvent(len(stream.events) + 1, entry.version, data))
+        if entry.facts is not None:
+            stream.facts = entry.facts
+        self._keys[entry.key] = Found(entry.last, entry.digest)
+
+    async def wait_for_idle(self) -> None:
+        """Nothing is ever under way."""
+
+    async def head(self, room: str) -> Head | None:
+        """See the contract."""
+        stream = self._streams.get(room)
+        return Head(stream.epoch, len(stream.events)) if stream and not stream.deleted else None
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """See the contract."""
+        stream = self._streams.get(room)
+        return stream.events[after : after + limit] if stream and not stream.deleted else []
+
+    async def find(self, room: str, key: bytes) -> Found | None:
+        """See the contract."""
+        return self._keys.get(key)
+
+    async def snapshot_at(self, room: str, offset: int) -> Snapshot | None:
+        """See the contract."""
+        stream = self._streams.get(room)
+        fitting = [at for at in stream.snapshots if at <= offset] if stream else []
+        return stream.snapshots[max(fitting)] if stream and fitting else None
+
+    async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
+        """See the contract."""
+        if room in self._streams:
+            self._streams[room].snapshots[snapshot.offset] = snapshot
+
+    async def seats(self, user: str) -> list[str]:
+        """See the contract."""
+        return [
+            room
+            for room, stream in self._streams.items()
+            if not stream.deleted and user in dict(stream.facts.seats)
+        ]
+
+    async def list_rooms(
+        self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
+    ) -> list[RoomRow]:
+        """See the contract."""
+        rows = []
+        for room, stream in self._streams.items():
+            facts = stream.facts
+            seated = user in dict(facts.seats)
+            wanted = (facts.visibility == "public" and not seated) if public else seated
+            if (
+                wanted
+                and not stream.deleted
+                and query.lower() in facts.name.lower()
+                and (not tag or tag in facts.tags)
+                and (before is None or stream.place < before)
+            ):
+                at = msgspec.json.decode(stream.events[-1].data)["at"]
+                rows.append(
+                    RoomRow(stream.place, room, facts.name, facts.visibility, len(facts.seats), at)
+                )
+        return sorted(rows, reverse=True)[:limit]
+
+    async def all_rooms(self, *, after: str, limit: int) -> list[str]:
+        """See the contract."""
+        return sorted(
+            room for room, stream in self._streams.items() if room > after and not stream.deleted
+        )[:limit]
+
+    async def delete(self, room: str, *, at: str) -> None:
+        """See the contract."""
+        self._stream(room).deleted = True
+
+    async def restore(self, room: str) -> None:
+        """See the contract."""
+        if room not in self._streams:
+            raise StreamMissing(room)
+        self._streams[room].deleted = False
+
+    async def renew_epoch(self, room: str, epoch: str) -> None:
+        """See the contract."""
+        if room not in self._streams:
+            raise StreamMissing(room)
+        self._streams[room].epoch = epoch

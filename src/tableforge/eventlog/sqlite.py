@@ -1,0 +1,262 @@
+"""The event log in SQLite: the embedded mode's truth."""
+
+import sqlite3
+import zlib
+from collections.abc import Callable
+
+import msgspec
+
+from tableforge.database import Statement
+from tableforge.database.sqlite import SqliteDatabase
+from tableforge.errors import TableForgeError
+from tableforge.eventlog import (
+    Append,
+    Appended,
+    DuplicateCommand,
+    Found,
+    Head,
+    LogUnavailable,
+    RoomRow,
+    Snapshot,
+    StoredEvent,
+    StreamMissing,
+    VersionConflict,
+)
+from tableforge.eventlog.group_commit import GroupCommit
+from tableforge.telemetry import STATEMENTS
+
+KNOWN_HEADS = 20_000
+"""How many streams' ends the writer remembers before it forgets them all and asks the database again."""
+
+APPEND = "INSERT INTO events (room, seq, version, data, key, digest) VALUES (?, ?, ?, ?, ?, ?)"
+HEAD = """SELECT r.num, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0)
+          FROM rooms r WHERE r.id = ? AND r.deleted_at IS NULL"""
+READ_HEAD = Statement(
+    "log_head",
+    """SELECT r.epoch, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0)
+       FROM rooms r WHERE r.id = ? AND r.deleted_at IS NULL""",
+)
+READ = Statement(
+    "log_read",
+    """SELECT e.seq, e.version, e.data FROM rooms r JOIN events e ON e.room = r.num
+       WHERE r.id = ? AND r.deleted_at IS NULL AND e.seq > ? ORDER BY e.seq LIMIT ?""",
+)
+FIND = Statement("log_find", "SELECT seq, digest FROM events WHERE key = ?")
+SNAPSHOT_AT = Statement(
+    "log_snapshot",
+    """SELECT s.seq, s.version, s.data FROM rooms r JOIN snapshots s ON s.room = r.num
+       WHERE r.id = ? AND s.seq <= ? ORDER BY s.seq DESC LIMIT 1""",
+)
+SAVE_SNAPSHOT = Statement(
+    "log_save_snapshot",
+    """INSERT INTO snapshots (room, seq, version, data) SELECT num, ?, ?, ? FROM rooms WHERE id = ?
+       ON CONFLICT (room, seq) DO UPDATE SET version = excluded.version, data = excluded.data""",
+)
+SEATS = Statement(
+    "log_seats",
+    """SELECT r.id FROM seats s JOIN rooms r ON r.num = s.room
+       WHERE s.user = ? AND r.deleted_at IS NULL ORDER BY r.num""",
+)
+LIST_COLUMNS = """SELECT r.num, r.id, r.name, r.visibility,
+       (SELECT count(*) FROM seats s WHERE s.room = r.num),
+       (SELECT CAST(e.data AS TEXT) ->> '$.at' FROM events e WHERE e.room = r.num ORDER BY e.seq DESC LIMIT 1)"""
+LIST_FILTER = """r.deleted_at IS NULL AND r.num < ? AND (? = '' OR r.name LIKE ? ESCAPE '\\')
+       AND (? = '' OR EXISTS (SELECT 1 FROM json_each(r.tags) t WHERE t.value = ?))
+       ORDER BY r.num DESC LIMIT ?"""
+LIST_OWN = Statement(
+    "log_list_own",
+    f"{LIST_COLUMNS} FROM seats s JOIN rooms r ON r.num = s.room WHERE s.user = ? AND {LIST_FILTER}",
+)
+LIST_PUBLIC = Statement(
+    "log_list_public",
+    f"""{LIST_COLUMNS} FROM rooms r WHERE r.visibility = 'public'
+       AND NOT EXISTS (SELECT 1 FROM seats s WHERE s.room = r.num AND s.user = ?) AND {LIST_FILTER}""",
+)
+ALL_ROOMS = Statement(
+    "log_all_rooms", "SELECT id FROM rooms WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?"
+)
+DELETE = Statement(
+    "log_delete", "UPDATE rooms SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL"
+)
+RESTORE = Statement("log_restore", "UPDATE rooms SET deleted_at = NULL WHERE id = ?")
+RENEW_EPOCH = Statement("log_renew_epoch", "UPDATE rooms SET epoch = ? WHERE id = ?")
+
+
+class SqliteEventLog:
+    """See `EventLog` for what holds. `commit_interval` in seconds."""
+
+    def __init__(self, database: SqliteDatabase, *, commit_interval: float) -> None:
+        self._database = database
+        self._group = GroupCommit(self._commit, interval=commit_interval)
+        self.append_nowait = self._group.append_nowait
+        self.wait_for_idle = self._group.wait_for_idle
+        self._heads: dict[str, tuple[int, int]] = {}
+
+    def _commit(self, batch: list[Append], finished: Callable[[Appended], None]) -> None:
+        def done(outcomes: list[TableForgeError | None], failure: BaseException | None) -> None:
+            if failure is not None:
+                # What the writer believed of the streams' ends may be ahead of the disk now.
+                self._heads.clear()
+                detail = failure.why if isinstance(failure, TableForgeError) else str(failure)
+                mend = failure.mend if isinstance(failure, TableForgeError) else ""
+                refusal = LogUnavailable("The command was not saved, so it did not happen.", detail, mend)
+                outcomes = [refusal] * len(batch)
+            finished(outcomes)
+
+        self._database.submit(lambda connection: self._write(connection, batch), done)
+
+    def _write(self, connection: sqlite3.Connection, batch: list[Append]) -> list[TableForgeError | None]:
+        """Runs on the writer thread, inside its transaction."""
+        with STATEMENTS.time("log_append"):
+            rows: list[tuple[object, ...]] = []
+            moved: dict[str, tuple[int, int]] = {}
+            for entry in batch:
+                known = moved.get(entry.room) or self._heads.get(entry.room)
+                if known is None or known[1] != entry.expected or entry.facts is not None:
+                    return self._write_singly(connection, batch)
+                num, offset = known
+                for data in entry.events:
+                    offset += 1
+                    rows.append((num, offset, entry.version, data, None, None))
+                rows[-1] = (*rows[-1][:4], entry.key, entry.digest)
+                moved[entry.room] = (num, offset)
+            connection.execute("SAVEPOINT batch")
+            try:
+                connection.executemany(APPEND, rows)
+            except sqlite3.IntegrityError:
+                connection.execute("ROLLBACK TO batch")
+                return self._write_singly(connection, batch)
+            self._heads.update(moved)
+            return [None] * len(batch)
+
+    def _write_singly(
+        self, connection: sqlite3.Connection, batch: list[Append]
+    ) -> list[TableForgeError | None]:
+        """The careful way, for a batch in which some append opens, changes facts, is late or repeats itself."""
+        outcomes: list[TableForgeError | None] = []
+        for entry in batch:
+            try:
+                self._write_one(connection, entry)
+                outcomes.append(None)
+            except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
+                outcomes.append(refusal)
+        return outcomes
+
+    def _write_one(self, connection: sqlite3.Connection, entry: Append) -> None:
+        found = connection.execute(FIND.sql, (entry.key,)).fetchone()
+        if found is not None:
+            raise DuplicateCommand(entry.room, Found(*found))
+        if entry.opens is not None:
+            facts = entry.facts
+            assert facts is not None
+            cursor = connection.execute(
+                """INSERT INTO rooms (id, epoch, name, visibility, tags) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT (id) DO NOTHING""",
+                (entry.room, entry.opens, facts.name, facts.visibility, _tags(facts.tags)),
+            )
+            if cursor.rowcount == 0:
+                raise VersionConflict(entry.room, expected=entry.expected, actual=self._head(connection, entry.room)[1])
+            self._forget_if_many()
+        num, offset = self._head(connection, entry.room)
+        if offset != entry.expected:
+            raise VersionConflict(entry.room, expected=entry.expected, actual=offset)
+        last = len(entry.events) - 1
+        for index, data in enumerate(entry.events):
+            offset += 1
+            key, digest = (entry.key, entry.digest) if index == last else (None, None)
+            connection.execute(APPEND, (num, offset, entry.version, data, key, digest))
+        if entry.facts is not None:
+            facts = entry.facts
+            connection.execute(
+                "UPDATE rooms SET name = ?, visibility = ?, tags = ? WHERE num = ?",
+                (facts.name, facts.visibility, _tags(facts.tags), num),
+            )
+            connection.execute("DELETE FROM seats WHERE room = ?", (num,))
+            connection.executemany(
+                "INSERT INTO seats (user, room, role) VALUES (?, ?, ?)",
+                [(user, num, role) for user, role in facts.seats],
+            )
+        self._heads[entry.room] = (num, offset)
+
+    def _head(self, connection: sqlite3.Connection, room: str) -> tuple[int, int]:
+        known = self._heads.get(room)
+        if known is None:
+            row = connection.execute(HEAD, (room,)).fetchone()
+            if row is None:
+                raise StreamMissing(room)
+            self._forget_if_many()
+            known = self._heads[room] = (row[0], row[1])
+        return known
+
+    def _forget_if_many(self) -> None:
+        if len(self._heads) >= KNOWN_HEADS:
+            self._heads.clear()
+
+    async def head(self, room: str) -> Head | None:
+        """See the contract."""
+        rows = await self._database.read(READ_HEAD, room)
+        return Head(*rows[0]) if rows else None
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """See the contract."""
+        return [StoredEvent(*row) for row in await self._database.read(READ, room, after, limit)]
+
+    async def find(self, room: str, key: bytes) -> Found | None:
+        """See the contract."""
+        rows = await self._database.read(FIND, key)
+        return Found(*rows[0]) if rows else None
+
+    async def snapshot_at(self, room: str, offset: int) -> Snapshot | None:
+        """See the contract."""
+        rows = await self._database.read(SNAPSHOT_AT, room, offset)
+        return Snapshot(rows[0][0], rows[0][1], zlib.decompress(rows[0][2])) if rows else None
+
+    async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
+        """See the contract."""
+        packed = zlib.compress(snapshot.data, 1)
+        await self._database.write(SAVE_SNAPSHOT, snapshot.offset, snapshot.version, packed, room)
+
+    async def seats(self, user: str) -> list[str]:
+        """See the contract."""
+        return [row[0] for row in await self._database.read(SEATS, user)]
+
+    async def list_rooms(
+        self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
+    ) -> list[RoomRow]:
+        """See the contract."""
+        escaped = query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        place = before if before is not None else 2**62
+        rows = await self._database.read(
+            LIST_PUBLIC if public else LIST_OWN,
+            *(user, place, query, f"%{escaped}%", tag, tag, limit),
+        )
+        return [RoomRow(*row) for row in rows]
+
+    async def all_rooms(self, *, after: str, limit: int) -> list[str]:
+        """See the contract."""
+        return [row[0] for row in await self._database.read(ALL_ROOMS, after, limit)]
+
+    async def delete(self, room: str, *, at: str) -> None:
+        """See the contract."""
+        await self._change(DELETE, room, at, room)
+
+    async def restore(self, room: str) -> None:
+        """See the contract."""
+        await self._change(RESTORE, room, room)
+
+    async def renew_epoch(self, room: str, epoch: str) -> None:
+        """See the contract."""
+        await self._change(RENEW_EPOCH, room, epoch, room)
+
+    async def _change(self, statement: Statement, room: str, *params: object) -> None:
+        def work(connection: sqlite3.Connection) -> int:
+            self._heads.pop(room, None)
+            with STATEMENTS.time(statement.name):
+                return connection.execute(statement.sql, params).rowcount
+
+        if await self._database.transact(work) == 0:
+            raise StreamMissing(room)
+
+
+def _tags(tags: tuple[str, ...]) -> str:
+    return msgspec.json.encode(tags).decode()
