@@ -1,0 +1,376 @@
+"""Every metric and the log format, declared once.
+
+What is counted on the hot path is counted in plain integers; the Prometheus client reads them only when it is asked. An
+increment costs what an attribute costs, and an observation a bisection: about a fifth of a microsecond.
+"""
+
+import logging
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, MutableMapping
+from itertools import accumulate
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+EXPOSITION_TYPE: Final = CONTENT_TYPE_LATEST
+
+FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""Upper bounds in seconds for what should take milliseconds."""
+
+FAMILY_LIMIT = 500
+"""Label values a family keeps apart; what comes later is counted under "other"."""
+
+
+class Histogram:
+    """How long something took, in buckets. Not locked: a lost count under threads is worth less than a lock."""
+
+    __slots__ = ("_bounds", "counts", "total_seconds")
+
+    def __init__(self, bounds: tuple[float, ...] = FAST) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total_seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one that took this long."""
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.total_seconds += seconds
+
+    @property
+    def count(self) -> int:
+        """How many were observed."""
+        return sum(self.counts)
+
+    def buckets(self) -> list[tuple[str, int]]:
+        """Upper bounds as Prometheus writes them, with how many were at or below each."""
+        names = [*(repr(bound) for bound in self._bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class Stopwatch:
+    """Observes the time between entering and leaving, whichever way it is left."""
+
+    __slots__ = ("_histogram", "_started")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = perf_counter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._histogram.observe(perf_counter() - self._started)
+
+
+class Family:
+    """Histograms told apart by labels, whose values are bounded: names from the code, never ids of rooms or users."""
+
+    def __init__(self, bounds: tuple[float, ...] = FAST) -> None:
+        self._bounds = bounds
+        self._members: dict[tuple[str, ...], Histogram] = {}
+
+    def of(self, *labels: str) -> Histogram:
+        """The histogram of these label values; hold on to it where it is used often."""
+        member = self._members.get(labels)
+        if member is None:
+            if len(self._members) >= FAMILY_LIMIT:
+                labels = ("other",) * len(labels)
+            member = self._members.setdefault(labels, Histogram(self._bounds))
+        return member
+
+    def time(self, *labels: str) -> Stopwatch:
+        """Time a `with` block."""
+        return Stopwatch(self.of(*labels))
+
+    def members(self) -> Iterable[tuple[tuple[str, ...], Histogram]]:
+        """All that were observed, in the order of their label values."""
+        return sorted(self._members.items())
+
+
+class Counters:
+    """Plain numbers that the gateway and the rooms count in: `COUNTERS.messages_in += 1`."""
+
+    __slots__ = (
+        "connection_attempts",
+        "connection_failures",
+        "connections",
+        "instance",
+        "messages_in",
+        "messages_out",
+        "room_events",
+        "rooms_live",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.connection_attempts = 0
+        self.connection_failures = 0
+        self.messages_in = 0
+        self.messages_out = 0
+        self.room_events = 0
+        self.rooms_live = 0
+        self.instance: tuple[str, str] = ("", "")
+        """The instance's id and the program's version."""
+
+
+COUNTERS: Final = Counters()
+MESSAGES: Final = Histogram()
+COMMANDS: Final = Histogram()
+STATEMENTS: Final = Family()
+REQUESTS: Final = Family()
+
+Kind = Literal["counter", "gauge", "histogram"]
+Reading = Iterable[tuple[tuple[str, ...], float | Histogram]]
+
+
+class Declared(NamedTuple):
+    """One metric: its name as dashboards use it, what it says, and its labels."""
+
+    name: str
+    kind: Kind
+    says: str
+    labels: tuple[str, ...] = ()
+
+
+def readings() -> Iterator[tuple[Declared, Reading]]:
+    """Every metric of the program with what it reads at this moment."""
+    count = COUNTERS
+
+    def single(value: float | Histogram) -> Reading:
+        return (((), value),)
+
+    yield (
+        Declared("websocket_connections", "gauge", "WebSocket connections that are open now."),
+        single(count.connections),
+    )
+    yield (
+        Declared(
+            "websocket_connections_total",
+            "gauge",
+            "The same as websocket_connections, under the name that the source's dashboard asks for.",
+        ),
+        single(count.connections),
+    )
+    yield (
+        Declared(
+            "websocket_connections_per_pod",
+            "gauge",
+            "Open WebSocket connections of this instance, for the autoscaler.",
+        ),
+        single(count.connections),
+    )
+    yield (
+        Declared(
+            "websocket_connection_attempts_total",
+            "counter",
+            "WebSocket handshakes that were begun.",
+        ),
+        single(count.connection_attempts),
+    )
+    yield (
+        Declared(
+            "websocket_connection_failures_total",
+            "counter",
+            "WebSocket handshakes and connects that were refused or broke off.",
+        ),
+        single(count.connection_failures),
+    )
+    yield (
+        Declared(
+            "websocket_messages_total",
+            "counter",
+            "Protocol messages received from and sent to clients.",
+            ("direction",),
+        ),
+        ((("in",), count.messages_in), (("out",), count.messages_out)),
+    )
+    yield (
+        Declared(
+            "websocket_message_latency_seconds",
+            "histogram",
+            "From a command's arrival to the moment its event was written to the members' sockets.",
+        ),
+        single(MESSAGES),
+    )
+    yield (
+        Declared(
+            "room_command_duration_seconds",
+            "histogram",
+            "From a command's arrival at its room to its durable end, refusals included.",
+        ),
+        single(COMMANDS),
+    )
+    yield (
+        Declared("room_events_total", "counter", "Events appended to the logs of all rooms."),
+        single(count.room_events),
+    )
+    yield (
+        Declared("rooms_live", "gauge", "Rooms held in memory now."),
+        single(count.rooms_live),
+    )
+    yield (
+        Declared(
+            "db_query_duration_seconds",
+            "histogram",
+            "Time of database statements, by their name.",
+            ("statement",),
+        ),
+        STATEMENTS.members(),
+    )
+    yield (
+        Declared(
+            "http_request_duration_seconds",
+            "histogram",
+            "Time of HTTP requests, by method, route template and status.",
+            ("method", "route", "status"),
+        ),
+        REQUESTS.members(),
+    )
+    yield (
+        Declared(
+            "instance_info",
+            "gauge",
+            "Always 1; its labels say who answers.",
+            ("instance", "version"),
+        ),
+        ((count.instance, 1),),
+    )
+
+
+def samples(declared: Declared, reading: Reading) -> Iterator[Sample]:
+    """The lines of one metric."""
+    for values, value in reading:
+        labels = dict(zip(declared.labels, values, strict=True))
+        if isinstance(value, Histogram):
+            for bound, below in value.buckets():
+                yield Sample(f"{declared.name}_bucket", {**labels, "le": bound}, below)
+            yield Sample(f"{declared.name}_count", labels, value.count)
+            yield Sample(f"{declared.name}_sum", labels, value.total_seconds)
+        else:
+            yield Sample(declared.name, labels, value)
+
+
+class Readings(Collector):
+    """Hands the plain numbers to the Prometheus client when it is asked for them."""
+
+    def collect(self) -> Iterator[Metric]:
+        """See the Prometheus client."""
+        for declared, reading in readings():
+            name = declared.name
+            metric = Metric(
+                name.removesuffix("_total") if declared.kind == "counter" else name,
+                declared.says,
+                declared.kind,
+            )
+            metric.samples.extend(samples(declared, reading))
+            yield metric
+
+
+def registry() -> CollectorRegistry:
+    """The program's metrics with those of the process and the interpreter."""
+    made = CollectorRegistry()
+    made.register(Readings())
+    ProcessCollector(registry=made)
+    PlatformCollector(registry=made)
+    GCCollector(registry=made)
+    return made
+
+
+REGISTRY: Final = registry()
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format, of the content type `EXPOSITION_TYPE`."""
+    return generate_latest(REGISTRY)
+
+
+def markdown() -> str:
+    """The table of metrics for the manual."""
+    lines = [
+        "# Metrics",
+        "",
+        "Served as Prometheus text under `/metrics`. Label values are bounded: no room or user is named.",
+        "The `process_*` and `python_*` metrics of the Prometheus client stand beside these.",
+        "",
+        "| name | kind | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels) or 'none'} | {one.says} |"
+        for one, _ in readings()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+SECRET_WORDS = ("token", "password", "secret", "invite", "recovery", "cookie", "authorization")
+MASK = "********"
+
+
+def without_secrets(
+    logger: object, method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog step: whatever is named like a secret leaves the process as asterisks."""
+    for key in entry:
+        if any(word in key.lower() for word in SECRET_WORDS):
+            entry[key] = MASK
+    return entry
+
+
+def configure_logging(*, level: str = "info", as_json: bool = False) -> None:
+    """Send structlog's and the standard library's records to stderr in one format.
+
+    `as_json` writes one object a line, for collectors; otherwise lines for a person, coloured on a terminal. Tracebacks
+    carry no values of variables: a token may be among them.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        without_secrets,
+    ]
+    last: list[structlog.types.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if as_json
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
