@@ -1,0 +1,43 @@
+"""Settings are read once, at start: no other module looks at the environment, each is handed its own section."""
+
+from tableforge.config.reading import (
+    Effective,
+    Settings,
+    declared,
+    default_text,
+    load,
+    read_environment,
+)
+from tableforge.config.sections import (
+    Access,
+    EventLogKnobs,
+    Limits,
+    Network,
+    Observing,
+    RoomKnobs,
+    Serving,
+    SocketKnobs,
+    Storage,
+    Uploads,
+)
+from tableforge.config.values import Setting
+
+__all__ = [
+    "Access",
+    "Effective",
+    "EventLogKnobs",
+    "Limits",
+    "Network",
+    "Observing",
+    "RoomKnobs",
+    "Serving",
+    "Setting",
+    "Settings",
+    "SocketKnobs",
+    "Storage",
+    "Uploads",
+    "declared",
+    "default_text",
+    "load",
+    "read_environment",
+]
