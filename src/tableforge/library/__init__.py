@@ -1,0 +1,1 @@
+"""What outlives a room: users, sessions, invites, assets; one repository a file."""

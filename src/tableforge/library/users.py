@@ -1,0 +1,54 @@
+"""Who plays here: a user is an id and a name, nothing else is asked of anybody."""
+
+import base64
+import hashlib
+import secrets
+
+from msgspec import Struct
+
+from tableforge.database import Database, Statement
+from tableforge.errors import NotFound
+
+INSERT_USER = Statement("user.insert", "INSERT INTO users (id, name, created_ms) VALUES (?, ?, ?)")
+FIND_USER = Statement("user.find", "SELECT id, name FROM users WHERE id = ?")
+RENAME_USER = Statement("user.rename", "UPDATE users SET name = ? WHERE id = ?")
+
+
+class User(Struct, frozen=True):
+    """Somebody, as the others know them."""
+
+    id: str
+    name: str
+
+
+def random_id() -> str:
+    """16 characters of lower-case base32: 80 bits that say nothing."""
+    return base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
+
+
+def digest_of(secret: str) -> bytes:
+    """What is stored in place of a token, code or invite.
+
+    A plain digest is enough for secrets of 100 random bits and more, and it makes the look-up independent of how many
+    characters a guess has right.
+    """
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+class Users:
+    """The repository of users."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, user_id: str) -> User:
+        """Look somebody up; raises NotFound."""
+        rows = await self._database.read(FIND_USER, user_id)
+        if not rows:
+            raise NotFound("There is no such user.")
+        return User(*rows[0])
+
+    async def rename(self, user_id: str, name: str) -> None:
+        """Give a user another name; raises NotFound."""
+        if not await self._database.write(RENAME_USER, name, user_id):
+            raise NotFound("There is no such user.")
