@@ -12,6 +12,7 @@ from tableforge.domain.state import Grid, Layer, Role, Visibility
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 PROSE = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
+COLOUR = r"^#[0-9a-fA-F]{6}$"
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=PRINTABLE)]
@@ -19,7 +20,7 @@ Coordinate = Annotated[float, Meta(ge=-100_000, le=100_000)]
 Length = Annotated[float, Meta(gt=0, le=1_000)]
 Extent = Annotated[float, Meta(gt=0, le=10_000)]
 Degrees = Annotated[float, Meta(ge=-36_000, le=36_000)]
-Colour = Annotated[str, Meta(pattern=r"^#[0-9a-fA-F]{6}$")]
+Colour = Annotated[str, Meta(pattern=COLOUR)]
 Tag = Annotated[str, Meta(min_length=1, max_length=40, pattern=PRINTABLE)]
 
 
@@ -176,9 +177,14 @@ class TurnRow(Struct, frozen=True):
 
 
 class SetTurn(CommandBase, frozen=True, tag="turn.set"):
-    """Replace the turn order; no entries end it."""
+    """Replace the turn order; no entries end it.
+
+    It begins at the top of round 1, unless `round` and `current` (an index into `entries` as given) say where it stands.
+    """
 
     entries: Annotated[tuple[TurnRow, ...], Meta(max_length=500)]
+    round: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    current: Annotated[int, Meta(ge=0, lt=500)] | UnsetType = UNSET
 
 
 class NextTurn(CommandBase, frozen=True, tag="turn.next"):

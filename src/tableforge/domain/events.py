@@ -16,6 +16,7 @@ from tableforge.domain.state import (
     Grid,
     Layer,
     Light,
+    Placement,
     Role,
     Scene,
     Settings,
@@ -31,7 +32,11 @@ class Shown(Struct, frozen=True, omit_defaults=True):
 
     scenes: tuple["SeenScene", ...] = ()
     tokens: tuple[Token, ...] = ()
+    walls: tuple[Wall, ...] = ()
+    doors: tuple[Door, ...] = ()
+    lights: tuple[Light, ...] = ()
     drawings: tuple[Drawing, ...] = ()
+    placed: tuple[Placement, ...] = ()
     turn: Turn | None | UnsetType = UNSET
 
 
@@ -40,11 +45,15 @@ class Gone(Struct, frozen=True, omit_defaults=True):
 
     scenes: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
+    walls: tuple[str, ...] = ()
+    doors: tuple[str, ...] = ()
+    lights: tuple[str, ...] = ()
     drawings: tuple[str, ...] = ()
+    placed: tuple[str, ...] = ()
 
 
 class SeenScene(Struct, frozen=True):
-    """A scene as members see it: with whether it is the active one."""
+    """A scene as members see it. For a GM `active` marks the active one; everybody else sees one scene, theirs, as active."""
 
     id: str
     name: str
@@ -103,7 +112,14 @@ class MemberRemoved(EventBase, frozen=True, kw_only=True, tag="member.removed"):
 
 
 class SceneCreated(EventBase, frozen=True, kw_only=True, tag="scene.created"):
+    """A scene, with everything that came with it from a file or from an undo."""
+
     scene: Scene
+    tokens: tuple[Token, ...] = ()
+    walls: tuple[Wall, ...] = ()
+    doors: tuple[Door, ...] = ()
+    lights: tuple[Light, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
 
 
 class SceneUpdated(EventBase, frozen=True, kw_only=True, tag="scene.updated"):
@@ -120,12 +136,14 @@ class SceneActivated(EventBase, frozen=True, kw_only=True, tag="scene.activated"
 
 
 class SceneRemoved(EventBase, frozen=True, kw_only=True, tag="scene.removed"):
-    """With the scene go its tokens, walls, doors, lights and drawings."""
+    """With the scene go its tokens, walls, doors, lights, drawings and the members' places in it."""
 
     scene: str
 
 
 class MembersPlaced(EventBase, frozen=True, kw_only=True, tag="scene.placed"):
+    """Members now see this scene, or follow the active one (None). To others than a GM only their own placing is told."""
+
     scene: str | None
     members: tuple[str, ...]
 

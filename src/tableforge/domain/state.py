@@ -8,7 +8,9 @@ Lengths are cells of the scene's grid, rotations degrees clockwise, times RFC 33
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from tableforge.domain.dice import Die
 
 Role = Literal["gm", "player", "spectator"]
 Visibility = Literal["private", "public"]
@@ -111,6 +113,13 @@ class Light(Struct, frozen=True):
     intensity: float
 
 
+class Placement(Struct, frozen=True):
+    """A member (`id`) whom the GM put into a scene of their own."""
+
+    id: str
+    scene: str
+
+
 class Drawing(Struct, frozen=True):
     """An annotation or a measuring template; `shape` and `style` are bounded JSON objects that clients agree on."""
 
@@ -122,7 +131,10 @@ class Drawing(Struct, frozen=True):
 
 
 class TurnEntry(Struct, frozen=True):
-    """One row of the turn order; `token` binds it to a piece, and is hidden with it."""
+    """One row of the turn order; `token` binds it to a piece, and is hidden with it.
+
+    When the piece is taken away its row stays, for the GM's eyes only and passed over, until the piece is brought back.
+    """
 
     name: str
     value: float
@@ -141,30 +153,115 @@ class Turn(Struct, frozen=True):
     entries: tuple[TurnEntry, ...]
 
 
-class ChatEntry(Struct, frozen=True):
-    """A chat line or a roll as it was published, kept for the snapshot's last hundred.
-
-    `kind` is the event's type; `to` the whisper's receivers; `roll` the outcome of a roll.
-    """
+class SaidLine(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="chat.said"):
+    """A chat line in the snapshot: the fields of its publication, and its offset."""
 
     offset: int
-    kind: Literal["chat.said", "dice.rolled"]
     by: str
     at: str
     id: str
-    text: str = ""
-    to: tuple[str, ...] = ()
-    visibility: Literal["public", "gm", "self"] = "public"
-    roll: dict[str, Any] | None = None
+    text: str
+    to: tuple[str, ...] | UnsetType = UNSET
 
 
-class Change(Struct, frozen=True):
+class RolledLine(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="dice.rolled"):
+    """A roll in the snapshot: the fields of its publication as its reader got it, and its offset."""
+
+    offset: int
+    by: str
+    at: str
+    id: str
+    visibility: Literal["public", "gm", "self"]
+    expression: str | UnsetType = UNSET
+    total: int | float | UnsetType = UNSET
+    dice: tuple[Die, ...] | UnsetType = UNSET
+    label: str | UnsetType = UNSET
+
+
+ChatLine = SaidLine | RolledLine
+
+Pose = tuple[float, float, float]
+"""How a piece stands: x, y, rotation."""
+
+
+class ChangeBase(Struct, frozen=True, tag_field="kind"):
     """One thing that an undoable command touched: its value before and after, None where it was not there."""
 
-    kind: Literal["scene", "active", "placed", "token", "wall", "door", "light", "drawing", "turn"]
+
+class SceneChange(ChangeBase, frozen=True, tag="scene"):
     key: str
-    before: Any
-    after: Any
+    before: Scene | None
+    after: Scene | None
+
+
+class ActiveChange(ChangeBase, frozen=True, tag="active"):
+    before: str
+    after: str
+
+
+class PlaceChange(ChangeBase, frozen=True, tag="placed"):
+    """`key` is the member; None is following the active scene."""
+
+    key: str
+    before: str | None
+    after: str | None
+
+
+class PoseChange(ChangeBase, frozen=True, tag="pose"):
+    """What a move touched: by far the most frequent change, so it is kept small."""
+
+    key: str
+    before: Pose
+    after: Pose
+
+
+class TokenChange(ChangeBase, frozen=True, tag="token"):
+    key: str
+    before: Token | None
+    after: Token | None
+
+
+class WallChange(ChangeBase, frozen=True, tag="wall"):
+    key: str
+    before: Wall | None
+    after: Wall | None
+
+
+class DoorChange(ChangeBase, frozen=True, tag="door"):
+    key: str
+    before: Door | None
+    after: Door | None
+
+
+class LightChange(ChangeBase, frozen=True, tag="light"):
+    key: str
+    before: Light | None
+    after: Light | None
+
+
+class DrawingChange(ChangeBase, frozen=True, tag="drawing"):
+    key: str
+    before: Drawing | None
+    after: Drawing | None
+
+
+class TurnChange(ChangeBase, frozen=True, tag="turn"):
+    before: Turn | None
+    after: Turn | None
+
+
+Change = (
+    SceneChange
+    | ActiveChange
+    | PlaceChange
+    | PoseChange
+    | TokenChange
+    | WallChange
+    | DoorChange
+    | LightChange
+    | DrawingChange
+    | TurnChange
+)
 
 
 class Deed(Struct, frozen=True):
@@ -202,9 +299,9 @@ class Room(Struct, frozen=True):
     lights: dict[str, Light] = field(default_factory=dict)
     drawings: dict[str, Drawing] = field(default_factory=dict)
     turn: Turn | None = None
-    chat: dict[str, tuple[ChatEntry, ...]] = field(default_factory=dict)
-    """Chat by audience ("" = everyone, else the sorted user ids that may see it), each bounded by `CHAT_SHOWN`, so that
-    whispers among others never push out what a member may see."""
+    chat: dict[str, tuple[ChatLine, ...]] = field(default_factory=dict)
+    """What was told: under "" to everybody (hidden rolls masked), under a member's id to them beyond that (whispers,
+    hidden rolls in the clear). Each is bounded by `CHAT_SHOWN`, so that nobody pushes out what another may see."""
     deeds: dict[str, Deeds] = field(default_factory=dict)
 
 
