@@ -1,5 +1,6 @@
 """The one shape every failure takes: what did not happen, why, and how to mend it."""
 
+import errno
 from typing import ClassVar
 
 
@@ -115,6 +116,17 @@ class Draining(TableForgeError):
 
 class Unavailable(TableForgeError):
     """Something this request needs is out of reach for now; nothing was changed."""
+
+
+def disk_refused(what: str, error: OSError) -> Unavailable:
+    """Say what the disk's refusal means for whoever asked, and how an operator mends it; `what` did not happen."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        why, mend = "The disk is full.", "Free some room on the server's disk; nothing else is needed."
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        why, mend = "The data folder cannot be written.", "Give the server's user the right to write there."
+    else:
+        why, mend = f"The disk says: {error.strerror or error}.", "Run `tableforge doctor` on the server."
+    return Unavailable(what, why, mend)
 
 
 class StartRefused(TableForgeError):
