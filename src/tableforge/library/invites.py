@@ -104,7 +104,8 @@ class Invites:
         rows = await self._database.read(FIND_INVITE, digest_of(invite), room)
         if not rows:
             raise unknown()
-        role, uses_left, expires_ms = msgspec.convert(rows[0], InviteRow)
+        row: InviteRow = msgspec.convert(rows[0], InviteRow)
+        role, uses_left, expires_ms = row
         if (uses_left is not None and uses_left <= 0) or (
             expires_ms is not None and expires_ms <= self._now_ms()
         ):
