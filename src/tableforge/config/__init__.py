@@ -1,6 +1,7 @@
 """Settings are read once, at start: no other module looks at the environment, each is handed its own section."""
 
 from tableforge.config.reading import (
+    SECTIONS,
     Effective,
     Settings,
     declared,
@@ -23,6 +24,7 @@ from tableforge.config.sections import (
 from tableforge.config.values import Setting
 
 __all__ = [
+    "SECTIONS",
     "Access",
     "Effective",
     "EventLogKnobs",
