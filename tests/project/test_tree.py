@@ -44,7 +44,7 @@ CANNOT_FAIL = re.compile(
 )
 PICTOGRAM = re.compile("[\U0001f300-\U0001faff\u2705\u274c\u2728\u26a0]")
 SUPPRESSION = re.compile(r"#\s*(?P<kind>noqa|type: ignore)(?P<rest>.*)")
-EXPLAINED = re.compile(r"(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*|\[[a-z-]+(,\s*[a-z-]+)*\])\s+#\s*\w+")
+EXPLAINED = re.compile(r"(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*|\[[a-z-]+(,\s*[a-z-]+)*\])\s+[#-]\s*\w+")
 
 
 def lines_matching(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
