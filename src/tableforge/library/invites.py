@@ -43,11 +43,11 @@ InviteRow = tuple[Role, int | None, int | None]
 
 
 def unknown() -> NotFound:
-    """The refusal of an invite that is none: the same as for a room that is none."""
+    """The refusal of an invite that is none."""
     return NotFound(
-        "There is no such room.",
-        "Or it is private, and this invite does not open it.",
-        "Ask whoever runs it for a fresh invite.",
+        "There is no such invite.",
+        "It was deleted, or belongs to another room.",
+        "Ask whoever runs the room for a fresh one.",
     )
 
 
@@ -126,7 +126,4 @@ class Invites:
     async def delete(self, room: str, invite: str) -> None:
         """Let an invite open nothing any more; raises NotFound."""
         if not await self._database.write(DELETE_INVITE, digest_of(invite), room):
-            raise NotFound(
-                "There is no such invite.",
-                "It was deleted before, or belongs to another room.",
-            )
+            raise unknown()

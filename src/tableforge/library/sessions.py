@@ -122,7 +122,8 @@ class Sessions:
         self._lifetime = lifetime_seconds
         self._renew_after = min(RENEW_AFTER_SECONDS, lifetime_seconds / RENEWALS_A_LIFE)
         self._bound = held
-        self._clock = clock
+        self.now = clock
+        """The time that `expires` is measured by."""
         self._held: OrderedDict[bytes, Held] = OrderedDict()
         self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._renames = 0
@@ -134,7 +135,7 @@ class Sessions:
 
     async def begin(self, name: str) -> Begun:
         """Make a user of this name and sign them in."""
-        now = self._clock()
+        now = self.now()
         user = User(random_id(), name)
         return await self._begin(user, now, (INSERT_USER, (user.id, name, milliseconds(now))))
 
@@ -147,7 +148,7 @@ class Sessions:
                 "This recovery code is unknown, or a later one took its place.",
                 "Look for slips of the pen, or ask for a code where you are still signed in.",
             )
-        return await self._begin(User(*rows[0]), self._clock())
+        return await self._begin(User(*rows[0]), self.now())
 
     async def _begin(
         self, user: User, now: float, *before: tuple[Statement, tuple[object, ...]]
@@ -169,7 +170,7 @@ class Sessions:
     def known(self, token: str) -> Session | None:
         """The session of this token if memory alone can say so; otherwise ask `authenticate`."""
         held = self._held.get(digest_of(token))
-        now = self._clock()
+        now = self.now()
         if held is None or now >= held.renew_at or now >= held.session.expires:
             return None
         return held.session
@@ -182,7 +183,7 @@ class Sessions:
             held = await self._load(digest)
         else:
             self._held.move_to_end(digest)
-        now = self._clock()
+        now = self.now()
         if held is None or now >= held.session.expires:
             self._held.pop(digest, None)
             raise not_signed_in()
@@ -245,7 +246,7 @@ class Sessions:
         """Make a code that signs this user in elsewhere; it takes the place of an earlier one."""
         letters = [secrets.choice(CODE_ALPHABET) for _ in range(CODE_GROUPS * CODE_GROUP_LENGTH)]
         code = "".join(letters)
-        await self._database.write(SET_CODE, user_id, digest_of(code), milliseconds(self._clock()))
+        await self._database.write(SET_CODE, user_id, digest_of(code), milliseconds(self.now()))
         return "-".join(
             code[start : start + CODE_GROUP_LENGTH]
             for start in range(0, len(code), CODE_GROUP_LENGTH)

@@ -1,0 +1,1 @@
+"""The HTTP edge: REST, pages, health and metrics; every error leaves as a problem document."""

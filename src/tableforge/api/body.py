@@ -1,0 +1,41 @@
+"""What requests say, read strictly: the types of the documentation are the ones that decode."""
+
+from typing import TypeVar
+
+import msgspec
+
+from tableforge.api.house import Caller
+from tableforge.errors import Malformed
+from tableforge.protocol import codec
+
+BODY_BYTES = 256 * 1024
+"""The largest JSON body taken; files have a bound of their own."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+async def decoded(request: Caller, kind: type[T]) -> T:
+    """The JSON body as this type; raises Malformed with the path of what is wrong.
+
+    No body counts as an empty object, since several calls need nothing said.
+    """
+    raw = await request.body()
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise codec.malformed(error, "The body was not understood.") from error
+
+
+def queried(request: Caller, kind: type[T]) -> T:
+    """The query as this type; a name that comes twice counts once, the last time. Raises Malformed."""
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.MsgspecError as error:
+        raise codec.malformed(error, "The query was not understood.") from error
+
+
+def printable(value: str, what: str) -> str:
+    """The text, unless it holds characters that no name has; raises Malformed."""
+    if not value.isprintable():
+        raise Malformed(f"The {what} was not understood.", "It holds control characters.")
+    return value

@@ -1,0 +1,67 @@
+"""Whether the process lives, whether it serves, and what it measures."""
+
+from typing import Any, Final, Literal
+
+from litestar import Response, get
+from msgspec import Struct
+
+from tableforge.api.auth import require_bearer
+from tableforge.api.documents import documented
+from tableforge.api.house import Caller, house_of
+from tableforge.errors import Draining, NotFound, Unauthorized, Unavailable
+from tableforge.telemetry import EXPOSITION_TYPE, exposition
+
+
+class Alive(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Struct, frozen=True):
+    """The server serves."""
+
+    status: Literal["ready"] = "ready"
+
+
+@get("/health", opt=documented(gives={200: Alive}, session=False, tag="server"))
+async def health(request: Caller) -> Alive:
+    """Tell that the process is alive; touches nothing else."""
+    return Alive()
+
+
+@get(
+    "/ready",
+    opt=documented(
+        gives={200: Ready}, refuses=(Draining, Unavailable), session=False, tag="server"
+    ),
+)
+async def ready(request: Caller) -> Ready:
+    """Tell whether the server serves, and which part keeps it from it."""
+    reason = house_of(request).unready()
+    if reason is not None:
+        raise reason
+    return Ready()
+
+
+@get(
+    "/metrics",
+    opt=documented(
+        gives={200: "text/plain"}, refuses=(NotFound, Unauthorized), session=False, tag="server"
+    ),
+)
+async def metrics(request: Caller) -> Response[bytes]:
+    """All metrics as Prometheus text; with METRICS_TOKEN set, for its bearer only."""
+    observing = house_of(request).settings.observing
+    if not observing.prometheus_enabled:
+        raise NotFound(
+            "There are no metrics here.",
+            "PROMETHEUS_ENABLED is false.",
+            "The server's operator can turn them on.",
+        )
+    if observing.metrics_token is not None:
+        require_bearer(request, observing.metrics_token)
+    return Response(exposition(), media_type=EXPOSITION_TYPE)
+
+
+ROUTES: Final[list[Any]] = [health, ready, metrics]

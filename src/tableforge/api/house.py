@@ -1,0 +1,42 @@
+"""What the handlers work with: made once by whoever starts the server, found again in every request."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request
+
+from tableforge.api.doorkeeper import Doorkeeper
+from tableforge.api.web_client import WebClient
+from tableforge.config import Settings
+from tableforge.errors import TableForgeError
+from tableforge.library.invites import Invites
+from tableforge.library.sessions import Sessions
+from tableforge.rooms.service import RoomService
+
+Caller = Request[Any, Any, Any]
+"""A request as the handlers get it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """The parts behind the edge.
+
+    `unready` names what keeps the server from serving, None when nothing does. `admin_token` is the one in force, set or
+    generated.
+    """
+
+    settings: Settings
+    rooms: RoomService
+    sessions: Sessions
+    invites: Invites
+    client: WebClient
+    doorkeeper: Doorkeeper
+    admin_token: str
+    unready: Callable[[], TableForgeError | None]
+
+
+def house_of(request: Caller) -> House:
+    """The parts behind the edge that this request came through."""
+    house: House = request.app.state.house
+    return house
