@@ -36,9 +36,15 @@ def translated(error: sqlite3.Error) -> DatabaseUnavailable:
     """Say what a failure of SQLite means for whoever asked, and how an operator mends it."""
     text = str(error)
     if "full" in text:
-        why, mend = "The disk is full.", "Free some room on the server's disk; nothing else is needed."
+        why, mend = (
+            "The disk is full.",
+            "Free some room on the server's disk; nothing else is needed.",
+        )
     elif "readonly" in text or "read-only" in text:
-        why, mend = "The data folder cannot be written.", "Give the server's user the right to write there."
+        why, mend = (
+            "The data folder cannot be written.",
+            "Give the server's user the right to write there.",
+        )
     elif "malformed" in text or "not a database" in text or "corrupt" in text:
         why, mend = (
             "A page of the database is damaged.",
@@ -105,7 +111,9 @@ def migrate(path: Path, connection: sqlite3.Connection) -> None:
             connection.backup(copy)
         target.chmod(0o600)
     for number, _, text in pending:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version={number};\nCOMMIT;")
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version={number};\nCOMMIT;"
+        )
 
 
 class FolderLock:

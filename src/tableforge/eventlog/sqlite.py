@@ -57,6 +57,7 @@ SEATS = Statement(
     """SELECT r.id FROM seats s JOIN rooms r ON r.num = s.room
        WHERE s.user = ? AND r.deleted_at IS NULL ORDER BY r.num""",
 )
+# Constant texts put together once: what varies is always bound.
 LIST_COLUMNS = """SELECT r.num, r.id, r.name, r.visibility,
        (SELECT count(*) FROM seats s WHERE s.room = r.num),
        (SELECT CAST(e.data AS TEXT) ->> '$.at' FROM events e WHERE e.room = r.num ORDER BY e.seq DESC LIMIT 1)"""
@@ -65,12 +66,24 @@ LIST_FILTER = """r.deleted_at IS NULL AND r.num < ? AND (? = '' OR r.name LIKE ?
        ORDER BY r.num DESC LIMIT ?"""
 LIST_OWN = Statement(
     "log_list_own",
-    f"{LIST_COLUMNS} FROM seats s JOIN rooms r ON r.num = s.room WHERE s.user = ? AND {LIST_FILTER}",
+    " ".join(
+        (
+            LIST_COLUMNS,
+            "FROM seats s JOIN rooms r ON r.num = s.room WHERE s.user = ? AND",
+            LIST_FILTER,
+        )
+    ),
 )
 LIST_PUBLIC = Statement(
     "log_list_public",
-    f"""{LIST_COLUMNS} FROM rooms r WHERE r.visibility = 'public'
-       AND NOT EXISTS (SELECT 1 FROM seats s WHERE s.room = r.num AND s.user = ?) AND {LIST_FILTER}""",
+    " ".join(
+        (
+            LIST_COLUMNS,
+            "FROM rooms r WHERE r.visibility = 'public' AND NOT EXISTS",
+            "(SELECT 1 FROM seats s WHERE s.room = r.num AND s.user = ?) AND",
+            LIST_FILTER,
+        )
+    ),
 )
 ALL_ROOMS = Statement(
     "log_all_rooms", "SELECT id FROM rooms WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?"
@@ -99,13 +112,17 @@ class SqliteEventLog:
                 self._heads.clear()
                 detail = failure.why if isinstance(failure, TableForgeError) else str(failure)
                 mend = failure.mend if isinstance(failure, TableForgeError) else ""
-                refusal = LogUnavailable("The command was not saved, so it did not happen.", detail, mend)
+                refusal = LogUnavailable(
+                    "The command was not saved, so it did not happen.", detail, mend
+                )
                 outcomes = [refusal] * len(batch)
             finished(outcomes)
 
         self._database.submit(lambda connection: self._write(connection, batch), done)
 
-    def _write(self, connection: sqlite3.Connection, batch: list[Append]) -> list[TableForgeError | None]:
+    def _write(
+        self, connection: sqlite3.Connection, batch: list[Append]
+    ) -> list[TableForgeError | None]:
         """Runs on the writer thread, inside its transaction."""
         with STATEMENTS.time("log_append"):
             rows: list[tuple[object, ...]] = []
@@ -155,7 +172,11 @@ class SqliteEventLog:
                 (entry.room, entry.opens, facts.name, facts.visibility, _tags(facts.tags)),
             )
             if cursor.rowcount == 0:
-                raise VersionConflict(entry.room, expected=entry.expected, actual=self._head(connection, entry.room)[1])
+                raise VersionConflict(
+                    entry.room,
+                    expected=entry.expected,
+                    actual=self._head(connection, entry.room)[1],
+                )
             self._forget_if_many()
         num, offset = self._head(connection, entry.room)
         if offset != entry.expected:

@@ -1,0 +1,1 @@
+"""What travels: frames, codes, and the bytes of commands, events and rooms."""

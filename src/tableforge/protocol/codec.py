@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from tableforge.domain.commands import Command
+from tableforge.domain.commands import COLOUR, PRINTABLE, PROSE, Command
 from tableforge.domain.events import Event
 from tableforge.domain.state import Room
 from tableforge.errors import Malformed, TableForgeError, Unavailable
@@ -24,8 +24,8 @@ EVENT_UPCASTERS: Mapping[int, Upcaster] = {}
 ROOM_UPCASTERS: Mapping[int, Upcaster] = {}
 """From form N to N + 1. A snapshot that no upcaster reads is passed over: the log has everything."""
 
-_command = msgspec.json.Decoder(Command)
-_event = msgspec.json.Decoder(Event)
+_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _room = msgspec.json.Decoder(Room)
 _encoder = msgspec.json.Encoder()
 
@@ -37,12 +37,21 @@ class Undecodable(Unavailable):
     """Stored bytes that this version cannot read; nothing was changed."""
 
 
+PATTERNS = {
+    PRINTABLE: "without control characters",
+    PROSE: "without control characters but tab and newline",
+    COLOUR: "of the form #rrggbb",
+}
+
+
 def malformed(error: Exception, what: str) -> Malformed:
     """Say what is wrong with an input, and where: msgspec's own message names the path."""
     if isinstance(error, UnicodeDecodeError):
         why = f"It is not UTF-8 at byte {error.start}."
     else:
         why = f"{str(error).rstrip('.')}."
+        for pattern, words in PATTERNS.items():
+            why = why.replace(f"matching regex {pattern!r}", words)
     return Malformed(what, why, "See the command's form in docs/protocol.md.")
 
 
@@ -66,7 +75,9 @@ def decode_command(raw: bytes | msgspec.Raw) -> Command:
     return command
 
 
-def _upcast(data: bytes, form: int, present: int, casters: Mapping[int, Upcaster]) -> dict[str, Any]:
+def _upcast(
+    data: bytes, form: int, present: int, casters: Mapping[int, Upcaster]
+) -> dict[str, Any]:
     parsed: dict[str, Any] = msgspec.json.decode(data)
     for step in range(form, present):
         parsed = casters[step](parsed)
@@ -78,7 +89,8 @@ def decode_event(form: int, data: bytes) -> Event:
     try:
         if form == EVENT_FORM:
             return _event.decode(data)
-        return msgspec.convert(_upcast(data, form, EVENT_FORM, EVENT_UPCASTERS), Event)
+        upcast: Event = msgspec.convert(_upcast(data, form, EVENT_FORM, EVENT_UPCASTERS), Event)
+        return upcast
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
         raise Undecodable(
             "A stored event could not be read.",
@@ -104,7 +116,11 @@ def decode_room(form: int, data: bytes) -> Room | None:
 
 def error_body(error: TableForgeError) -> dict[str, Any]:
     """An error as the WebSocket tells it: the slug as `message`, and what, why and mend as `detail`."""
-    body: dict[str, Any] = {"code": error.http_status, "message": error.code, "detail": error.detail}
+    body: dict[str, Any] = {
+        "code": error.http_status,
+        "message": error.code,
+        "detail": error.detail,
+    }
     if error.http_status in {429, 503}:
         body["temporary"] = True
     return body

@@ -1,0 +1,48 @@
+"""From a durable event to the sockets: who hears it, and whose place at the table it changes."""
+
+from tableforge.domain.events import Event, MemberChanged, MemberRemoved
+from tableforge.hub.hub import Hub
+from tableforge.protocol.close_codes import UnsubscribeCode
+from tableforge.rooms.live import LiveRoom
+from tableforge.rooms.views import Viewed
+
+REMOVED = {"left": "you left", "kicked": "you were removed", "banned": "you were banned"}
+
+
+class Audience:
+    """Hands each event to the hub, as everybody on the room's channel may see it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def hear(self, live: LiveRoom, viewed: Viewed, event: Event) -> None:
+        """Send one event, then let go of those who may not listen any longer."""
+        channel = f"room:{live.id}"
+        if viewed.everyone is not None:
+            self._hub.publish(channel, viewed.offset, viewed.everyone)
+        else:
+            self._hub.publish_views(channel, viewed.offset, viewed.views, viewed.others)
+        if isinstance(event, MemberRemoved):
+            reason = REMOVED[event.because]
+            for name in (channel, f"{channel}:live"):
+                self._hub.drop(name, UnsubscribeCode.REMOVED, reason, user=event.user)
+        elif isinstance(event, MemberChanged) and isinstance(event.role, str):
+            # What they saw before belongs to another role: they begin anew with a snapshot.
+            self._hub.drop(
+                channel, UnsubscribeCode.STATE_INVALIDATED, "your role changed", user=event.user
+            )
+
+    def deleted(self, room: str) -> None:
+        """The room is gone for everybody."""
+        for name in (f"room:{room}", f"room:{room}:live"):
+            self._hub.drop(name, UnsubscribeCode.REMOVED, "the table was deleted")
+
+    def online(self, room: str) -> frozenset[str]:
+        """The users who are connected to a room."""
+        return self._hub.users(f"room:{room}")
+
+    def listened(self, room: str) -> bool:
+        """Whether anybody is connected to a room."""
+        return self._hub.has_listeners(f"room:{room}") or self._hub.has_listeners(
+            f"room:{room}:live"
+        )

@@ -1,0 +1,55 @@
+"""One connection as the rooms know it: who it is, what it listens to, and a bounded way to its socket."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tableforge.protocol.close_codes import CloseCode
+from tableforge.telemetry import COUNTERS
+
+
+class Wire(Protocol):
+    """What a session needs of its connection."""
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Sends WebSocket frames as they are."""
+        ...
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Send a close frame and end the connection soon."""
+        ...
+
+    @property
+    def buffered(self) -> Callable[[], int]:
+        """Tells how many bytes the peer has not taken yet."""
+        ...
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole text frame of the server (RFC 6455, section 5.2): unmasked, so one serves every receiver."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+
+
+class Session:
+    """A connection after its connect command. `client` is its public id, `session_id` the sign-in behind it."""
+
+    __slots__ = ("channels", "client", "name", "session_id", "user", "wire", "write")
+
+    def __init__(self, wire: Wire, *, client: str, user: str, name: str, session_id: str) -> None:
+        self.wire = wire
+        self.write = wire.write
+        self.client = client
+        self.user = user
+        self.name = name
+        self.session_id = session_id
+        self.channels: set[str] = set()
+
+    def send(self, payload: bytes) -> None:
+        """Send one protocol object."""
+        COUNTERS.messages_out += 1
+        self.write(text_frame(payload))

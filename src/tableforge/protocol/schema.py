@@ -1,0 +1,68 @@
+"""What travels, as JSON Schema: the web client's types are made from it, so that nobody types them by hand.
+
+Names are those of the wire, where the server's own differ: what it calls a room's view is the client's room.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, get_args
+
+import msgspec
+
+from tableforge.domain.commands import Command
+from tableforge.domain.events import Seen
+from tableforge.domain.signals import Signal
+from tableforge.domain.state import ChatLine, GridType, Layer, Role, Visibility
+from tableforge.domain.visibility import RoomView
+
+WIRE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "RoomView": "Room",
+        "SeenMember": "Member",
+        "SeenScene": "Scene",
+        "Scene": "StoredScene",
+        "Ping": "PingSignal",
+        "Cursor": "CursorSignal",
+        "Drag": "DragSignal",
+        "Typing": "TypingSignal",
+        "Measure": "MeasureSignal",
+    }
+)
+WORDS: Final[Mapping[str, Any]] = MappingProxyType(
+    {"Role": Role, "Visibility": Visibility, "Layer": Layer, "GridType": GridType}
+)
+"""Closed lists of words that the client names too."""
+
+PREFIX = "#/$defs/"
+
+
+def document() -> dict[str, Any]:
+    """One schema whose `$defs` hold every event, command, signal and room that travels."""
+    unions = {"RoomEvent": Seen, "RoomCommand": Command, "RoomSignal": Signal, "ChatLine": ChatLine}
+    schemas, parts = msgspec.json.schema_components(
+        [RoomView, *unions.values()], ref_template=PREFIX + "{name}"
+    )
+    definitions = {WIRE_NAMES.get(name, name): part for name, part in parts.items()}
+    for union, schema in zip(unions, schemas[1:], strict=True):
+        definitions[union] = {"anyOf": schema["anyOf"]}
+    words = {frozenset(get_args(alias)): name for name, alias in WORDS.items()}
+    named = {name: {"enum": list(get_args(alias))} for name, alias in WORDS.items()}
+
+    def on_the_wire(node: dict[str, Any]) -> dict[str, Any]:
+        if "$ref" in node:
+            name = node["$ref"].removeprefix(PREFIX)
+            return {"$ref": PREFIX + WIRE_NAMES.get(name, name)}
+        if "enum" in node and frozenset(node["enum"]) in words:
+            return {"$ref": PREFIX + words[frozenset(node["enum"])]}
+        return {key: value for key, value in node.items() if key != "title"}
+
+    return {"$defs": {**walked(definitions, on_the_wire), **named}}
+
+
+def walked(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """A schema with every object in it changed, the inner ones first."""
+    if isinstance(node, list):
+        return [walked(part, change) for part in node]
+    if isinstance(node, dict):
+        return change({key: walked(part, change) for key, part in node.items()})
+    return node

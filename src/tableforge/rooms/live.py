@@ -1,0 +1,103 @@
+"""A room in memory: the state that commands are decided on, the state that is on the disk, and what lies between.
+
+Commands are decided ahead of the disk: `head` runs in front of `durable` by the entries that are on their way. What is
+told to anybody comes from `durable` alone. State is immutable, so giving up on what failed is one assignment.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+import msgspec
+
+from tableforge.domain.commands import Command, HouseCommand
+from tableforge.domain.events import Event, Result
+from tableforge.domain.state import Room
+from tableforge.errors import TableForgeError
+from tableforge.eventlog import Append
+from tableforge.rooms.views import Viewed
+
+REMEMBERED_COMMANDS = 1000
+"""How many commands of a room are answered again from memory; older ones are looked up in the log."""
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a command: the offset of its last event, and what it made."""
+
+    offset: int
+    result: Result | None = None
+
+
+Answer = Callable[[Reply | TableForgeError], None]
+
+
+class Entry(Append, eq=False, kw_only=True):
+    """A command that was decided and waits for the disk, with everything that happens once it is there."""
+
+    live: "LiveRoom"
+    user: str
+    command: Command | HouseCommand
+    happened: tuple[Event, ...]
+    after: Room
+    viewed: list[Viewed]
+    answers: list[Answer]
+    began: float
+    life: int
+    attempts: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A command that was carried out, kept to answer a repeat of it."""
+
+    command: Command | HouseCommand
+    reply: Reply
+
+
+class LiveRoom:
+    """One room in memory. Only `RoomEngine` changes it.
+
+    `life` goes up whenever what was decided ahead of the disk is given up.
+    """
+
+    __slots__ = (
+        "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "used"
+    )  # fmt: skip
+
+    def __init__(
+        self, room: Room, *, epoch: str, ring: deque[Viewed], saved: int, now: float
+    ) -> None:
+        self.id = room.id
+        self.epoch = epoch
+        self.head = room
+        self.durable = room
+        self.ring = ring
+        self.saved = saved
+        self.used = now
+        self.life = 0
+        self.dropped = False
+        self.pending: deque[Entry] = deque()
+        self.recent: dict[tuple[str, str], Entry | Done] = {}
+
+    def remember(self, user: str, command: Command | HouseCommand, reply: Reply) -> None:
+        """Keep an answer for a repeat of the command, and forget the oldest."""
+        self.recent[user, command.id] = Done(command, reply)
+        if len(self.recent) > REMEMBERED_COMMANDS:
+            oldest = next(iter(self.recent))
+            if isinstance(self.recent[oldest], Done):
+                del self.recent[oldest]
+
+    def give_up(self) -> None:
+        """Forget what was decided ahead of the disk; entries under way see that `life` has changed."""
+        self.life += 1
+        self.head = self.durable
+
+    def since(self, after: int) -> list[Viewed] | None:
+        """The events behind `after` from the ring, or None when it does not reach back so far."""
+        missing = self.durable.version - after
+        if missing < 0 or missing > len(self.ring):
+            return None
+        return list(islice(self.ring, len(self.ring) - missing, None))
+
+
+Publish = Callable[[LiveRoom, Viewed, Event], None]
+"""Told of each event once it is durable, in order, before the command's reply."""

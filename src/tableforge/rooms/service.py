@@ -1,0 +1,244 @@
+"""What the edges call: everything that can be asked of a room, by whoever may ask it."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from tableforge.domain.commands import HouseCommand, OpenRoom
+from tableforge.domain.state import Role, Visibility
+from tableforge.domain.visibility import RoomView, redact, visible_assets
+from tableforge.errors import Forbidden, Malformed, NotFound, TableForgeError
+from tableforge.eventlog import EventLog, RoomRow, StreamMissing
+from tableforge.protocol import codec
+from tableforge.rooms.engine import RoomEngine
+from tableforge.rooms.live import LiveRoom, Reply
+from tableforge.rooms.loading import views_between
+from tableforge.rooms.views import Viewed
+
+PAGE_LIMIT = 1000
+LIST_LIMIT = 200
+
+
+class RoomSnapshot(msgspec.Struct, frozen=True):
+    """A room as one user may see it now, and where that is in its log."""
+
+    epoch: str
+    offset: int
+    room: RoomView
+
+
+class EventsPage(NamedTuple):
+    """Events as JSON, each with its offset; `next` is where the following page begins, None at the head."""
+
+    events: list[tuple[int, bytes]]
+    next: int | None
+
+
+class RoomList(NamedTuple):
+    """A page of a listing; `next` continues it, None at its end."""
+
+    rooms: list[RoomRow]
+    next: str | None
+
+
+class NoSuchRoom(NotFound):
+    """The one answer for a room that is not there and for one that the caller may not know of."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such room.", "", "Ask its GM for a new link.")
+
+
+class RoomService:
+    """All rooms. `online` tells who is connected to a room; `deleted` hears of rooms that are gone."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        engine: RoomEngine,
+        *,
+        recovery_events: int,
+        online: Callable[[str], frozenset[str]],
+        deleted: Callable[[str], None],
+    ) -> None:
+        self._log = log
+        self.engine = engine
+        self._recovery_events = recovery_events
+        self._online = online
+        self._deleted = deleted
+
+    async def open(self, room: str) -> LiveRoom:
+        """The room in memory; `NoSuchRoom` if there is none."""
+        try:
+            return await self.engine.open(room)
+        except StreamMissing as missing:
+            raise NoSuchRoom from missing
+
+    async def open_for(self, room: str, user: str) -> LiveRoom:
+        """The room for one of its members. A private room does not exist for others; a public one asks them to join."""
+        live = await self.open(room)
+        if user not in live.durable.members:
+            if live.durable.visibility == "public":
+                raise Forbidden(
+                    "You have no seat at this table.", "It is public.", "Join it first."
+                )
+            raise NoSuchRoom
+        return live
+
+    async def create(self, user: str, user_name: str, name: str, visibility: Visibility) -> str:
+        """Open a new room with this user as its GM and return its id."""
+        room = secrets.token_hex(8)
+        command = OpenRoom(
+            room=room,
+            id=secrets.token_hex(8),
+            name=name,
+            visibility=visibility,
+            member_name=user_name,
+        )
+        await self._answered(lambda answer: self.engine.create(user, command, answer))
+        return room
+
+    async def command(self, room: str, user: str, raw: bytes | msgspec.Raw) -> Reply:
+        """Carry out a member's command and return once it is durable."""
+        command = codec.decode_command(raw)
+        if command.room != room:
+            raise Malformed(
+                "The command was not carried out.",
+                f"Its `room` is {command.room!r}, but it was sent to {room!r}.",
+                "Make them the same.",
+            )
+        live = await self.open_for(room, user)
+        return await self._answered(lambda answer: self.engine.execute(live, user, command, answer))
+
+    async def house(self, room: str, user: str, command: HouseCommand) -> Reply:
+        """Carry out a command of the server's own on a user's behalf; the edge has checked their right to it."""
+        live = await self.open(room)
+        return await self._answered(lambda answer: self.engine.execute(live, user, command, answer))
+
+    async def _answered(
+        self, start: Callable[[Callable[[Reply | TableForgeError], None]], None]
+    ) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: Reply | TableForgeError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, TableForgeError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        start(answer)
+        return await future
+
+    async def role(self, room: str, user: str) -> Role | None:
+        """The user's role in the room, None without a seat; `NoSuchRoom` if there is no room."""
+        member = (await self.open(room)).durable.members.get(user)
+        return member.role if member else None
+
+    async def public_room(self, room: str) -> bool:
+        """Whether the room is open to everybody."""
+        return (await self.open(room)).durable.visibility == "public"
+
+    def snapshot_of(self, live: LiveRoom, viewer: str) -> RoomSnapshot:
+        """What the viewer may see of the room as it is on the disk."""
+        room = redact(live.durable, viewer, online=self._online(live.id))
+        return RoomSnapshot(live.epoch, live.durable.version, room)
+
+    async def snapshot(self, room: str, viewer: str) -> RoomSnapshot:
+        """What this member may see now."""
+        return self.snapshot_of(await self.open_for(room, viewer), viewer)
+
+    async def visible_assets(self, room: str, viewer: str) -> frozenset[str]:
+        """The assets that what this member sees refers to; empty for whoever has no seat."""
+        try:
+            state = (await self.open(room)).durable
+        except NoSuchRoom:
+            return frozenset()
+        return visible_assets(state, viewer) if viewer in state.members else frozenset()
+
+    async def events(self, room: str, viewer: str, after: int, limit: int) -> EventsPage:
+        """The events behind `after`, each as this member was allowed to see it then."""
+        live = await self.open_for(room, viewer)
+        limit = min(limit, PAGE_LIMIT)
+        upto = min(live.durable.version, after + limit)
+        found = await self.views(live, after, upto) if after < upto else []
+        page = [(viewed.offset, viewed.data_for(viewer)) for viewed in found]
+        return EventsPage(page, upto if upto < live.durable.version and found else None)
+
+    async def views(self, live: LiveRoom, after: int, upto: int) -> list[Viewed]:
+        """The events behind `after` up to `upto`: from memory if they are there, else from the log."""
+        recent = live.since(after)
+        if recent is not None:
+            return recent[: upto - after]
+        return await views_between(self._log, live.id, after=after, upto=upto)
+
+    def may_recover(self, live: LiveRoom, user: str, offset: int, epoch: str) -> bool:
+        """Whether a client at this position can be brought up to date by events alone.
+
+        Not from another life of the log, not from ahead of it, not from too far behind, and not from before the user's
+        present role: what they saw under another one is not what this one sees.
+        """
+        head = live.durable.version
+        member = live.durable.members.get(user)
+        return (
+            (not epoch or epoch == live.epoch)
+            and head - self._recovery_events <= offset <= head
+            and member is not None
+            and offset >= member.since
+        )
+
+    async def rooms_of(
+        self, user: str | None, *, limit: int, cursor: str | None, query: str = "", tag: str = ""
+    ) -> RoomList:
+        """The user's own rooms, then the public ones; without a user the public ones only."""
+        only_public, before = _parse_cursor(cursor) if cursor else (user is None, None)
+        limit = max(1, min(limit, LIST_LIMIT))
+        found: list[tuple[bool, RoomRow]] = []
+        for public in (True,) if only_public else (False, True):
+            rows = await self._log.list_rooms(
+                user=user or "",
+                public=public,
+                query=query,
+                tag=tag,
+                before=before,
+                limit=limit + 1 - len(found),
+            )
+            found += [(public, row) for row in rows]
+            if len(found) > limit:
+                # One more than fits is there: the next page begins behind the last that this one shows.
+                found.pop()
+                was_public, last = found[-1]
+                return RoomList([row for _, row in found], _cursor(last.place, public=was_public))
+            before = None
+        return RoomList([row for _, row in found], None)
+
+    async def delete(self, room: str, user: str) -> None:
+        """Delete the room for its GM: gone for everybody at once; the shell can restore it."""
+        live = await self.open_for(room, user)
+        if live.durable.members[user].role != "gm":
+            raise Forbidden("The table was not deleted.", "Only a GM may do that.", "Ask a GM.")
+        await self._log.delete(room, at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        self.engine.drop(live)
+        self._deleted(room)
+
+    async def rooms_with_seat(self, user: str) -> list[str]:
+        """The ids of all rooms in which the user has a seat."""
+        return await self._log.seats(user)
+
+
+def _cursor(place: int, *, public: bool) -> str:
+    return f"{'p' if public else 'o'}{place}"
+
+
+def _parse_cursor(cursor: str) -> tuple[bool, int]:
+    if cursor[:1] in {"p", "o"} and cursor[1:].isdecimal() and len(cursor) < 20:
+        return cursor[0] == "p", int(cursor[1:])
+    raise Malformed(
+        "The rooms were not listed.",
+        f"The cursor {cursor!r} is none of ours.",
+        "Take it from `next` of the page before, or leave it out.",
+    )
