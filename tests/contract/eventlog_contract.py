@@ -1,0 +1,253 @@
+"""What every event log keeps: the rules EL1 to EL10 of `docs/spec.md`, run on each engine."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from tableforge.errors import TableForgeError
+from tableforge.eventlog import (
+    Append,
+    DuplicateCommand,
+    EventLog,
+    Facts,
+    Found,
+    Head,
+    Snapshot,
+    StreamMissing,
+    VersionConflict,
+)
+
+FACTS = Facts("Salt Road", "private", (), (("ada", "gm"),))
+DEADLINE = 30.0
+
+
+def event(number: int, at: str = "2026-01-01T00:00:00.000Z") -> bytes:
+    return msgspec.json.encode({"type": "test", "at": at, "number": number})
+
+
+class Writer:
+    """Appends and waits for the outcome; remembers the order in which outcomes came."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self.outcomes: list[tuple[bytes, TableForgeError | None]] = []
+        self._keys = 0
+
+    def key(self) -> bytes:
+        self._keys += 1
+        return self._keys.to_bytes(16, "big")
+
+    def submit(
+        self,
+        room: str,
+        expected: int,
+        events: Sequence[bytes],
+        *,
+        key: bytes | None = None,
+        digest: bytes = b"d",
+        facts: Facts | None = None,
+        opens: str | None = None,
+    ) -> "asyncio.Future[TableForgeError | None]":
+        future: asyncio.Future[TableForgeError | None] = asyncio.get_running_loop().create_future()
+
+        def done(entry: Append, outcome: TableForgeError | None) -> None:
+            self.outcomes.append((entry.key, outcome))
+            future.set_result(outcome)
+
+        self.log.append_nowait(
+            Append(
+                room, expected, 1, tuple(events), key or self.key(), digest, done, facts, opens
+            )
+        )
+        return future
+
+    async def append(self, *args: object, **more: object) -> TableForgeError | None:
+        async with asyncio.timeout(DEADLINE):
+            return await self.submit(*args, **more)  # type: ignore[arg-type]
+
+    async def open(self, room: str, facts: Facts = FACTS) -> None:
+        assert await self.append(room, 0, [event(1)], facts=facts, opens=f"epoch-{room}") is None
+
+
+class EventLogContract:
+    """Engines subclass it with a fixture `log`."""
+
+    async def test_el1_what_was_acknowledged_is_read_back_in_order_without_a_gap(
+        self, log: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        assert await writer.append("r", 1, [event(2), event(3)]) is None
+        assert await writer.append("r", 3, [event(4)]) is None
+        stored = await log.read("r", after=0, limit=100)
+        assert [(row.offset, row.version, row.data) for row in stored] == [
+            (number, 1, event(number)) for number in (1, 2, 3, 4)
+        ]
+        assert [row.offset for row in await log.read("r", after=2, limit=1)] == [3]
+        assert await log.read("r", after=4, limit=10) == []
+        assert await log.head("r") == Head("epoch-r", 4)
+
+    async def test_el2_a_refused_append_leaves_none_of_its_events(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        key = writer.key()
+        assert await writer.append("r", 1, [event(2)], key=key) is None
+        refused = await writer.append("r", 2, [event(3), event(4), event(5)], key=key)
+        assert isinstance(refused, DuplicateCommand)
+        assert await log.head("r") == Head("epoch-r", 2)
+
+    async def test_el3_an_append_elsewhere_than_at_the_head_changes_nothing(
+        self, log: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        assert await writer.append("r", 1, [event(2)]) is None
+        for expected in (0, 1, 3, 100):
+            refused = await writer.append("r", expected, [event(9)])
+            assert isinstance(refused, VersionConflict)
+            assert refused.actual == 2
+        assert [row.offset for row in await log.read("r", after=0, limit=10)] == [1, 2]
+
+    async def test_el3_a_stream_opens_once(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        again = await writer.append("r", 0, [event(1)], facts=FACTS, opens="another")
+        assert isinstance(again, VersionConflict)
+        assert await log.head("r") == Head("epoch-r", 1)
+
+    async def test_el3_nothing_is_appended_to_a_stream_that_was_not_opened(
+        self, log: EventLog
+    ) -> None:
+        assert isinstance(await Writer(log).append("r", 0, [event(1)]), StreamMissing)
+        assert await log.head("r") is None
+
+    async def test_el4_a_key_is_taken_once(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        key = b"k" * 16
+        assert await writer.append("r", 1, [event(2), event(3)], key=key, digest=b"first") is None
+        again = await writer.append("r", 3, [event(9)], key=key, digest=b"second")
+        assert isinstance(again, DuplicateCommand)
+        assert again.found == Found(3, b"first")
+        assert await log.find("r", key) == Found(3, b"first")
+        assert await log.find("r", b"x" * 16) is None
+        assert await log.head("r") == Head("epoch-r", 3)
+
+    async def test_el5_one_refusal_in_a_batch_does_not_touch_other_rooms(
+        self, log: EventLog
+    ) -> None:
+        writer = Writer(log)
+        for room in "abc":
+            await writer.open(room)
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(
+                writer.submit("a", 1, [event(2)]),
+                writer.submit("b", 7, [event(2)]),
+                writer.submit("c", 1, [event(2)]),
+                writer.submit("c", 2, [event(3)]),
+            ),
+            DEADLINE,
+        )
+        assert outcomes[0] is outcomes[2] is outcomes[3] is None
+        assert isinstance(outcomes[1], VersionConflict)
+        assert [(await log.head(room)).offset for room in "abc"] == [2, 1, 3]  # type: ignore[union-attr]
+
+    async def test_el6_outcomes_of_a_room_come_once_each_in_the_order_of_submission(
+        self, log: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        writer.outcomes.clear()
+        keys = [bytes([number]) * 16 for number in range(1, 51)]
+        await asyncio.wait_for(
+            asyncio.gather(
+                *(
+                    writer.submit("r", number, [event(number)], key=keys[number - 1])
+                    for number in range(1, 51)
+                )
+            ),
+            DEADLINE,
+        )
+        assert writer.outcomes == [(key, None) for key in keys]
+        await asyncio.wait_for(log.wait_for_idle(), DEADLINE)
+
+    async def test_el7_the_nearest_snapshot_that_is_not_newer_is_found(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        assert await log.snapshot_at("r", 100) is None
+        for offset in (10, 30, 20):
+            await log.save_snapshot("r", Snapshot(offset, 1, b"state %d" % offset))
+        await log.save_snapshot("r", Snapshot(20, 2, b"again"))
+        assert await log.snapshot_at("r", 9) is None
+        assert await log.snapshot_at("r", 10) == Snapshot(10, 1, b"state 10")
+        assert await log.snapshot_at("r", 29) == Snapshot(20, 2, b"again")
+        assert await log.snapshot_at("r", 1000) == Snapshot(30, 1, b"state 30")
+
+    async def test_el8_a_deleted_stream_is_missing_until_it_is_restored(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        await log.delete("r", at="2026-01-01T00:00:00Z")
+        assert await log.head("r") is None
+        assert await log.read("r", after=0, limit=10) == []
+        assert await log.seats("ada") == []
+        assert await log.all_rooms(after="", limit=10) == []
+        assert isinstance(await writer.append("r", 1, [event(2)]), StreamMissing)
+        await log.restore("r")
+        assert await log.head("r") == Head("epoch-r", 1)
+        assert await writer.append("r", 1, [event(2)]) is None
+
+    async def test_el9_listings_change_with_the_events(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("one")
+        await writer.open(
+            "two", Facts("50% Harbour_", "public", ("sea", "night"), (("bo", "gm"), ("ada", "player")))
+        )
+        await writer.open("three", Facts("Open sea", "public", ("sea",), (("bo", "gm"),)))
+
+        async def names(user: str, *, public: bool, query: str = "", tag: str = "") -> list[str]:
+            rows = await log.list_rooms(
+                user=user, public=public, query=query, tag=tag, before=None, limit=10
+            )
+            return [row.name for row in rows]
+
+        assert await names("ada", public=False) == ["50% Harbour_", "Salt Road"]
+        assert await names("ada", public=True) == ["Open sea"]
+        assert await names("", public=True) == ["Open sea", "50% Harbour_"]
+        assert await names("", public=True, query="HARB") == ["50% Harbour_"]
+        assert await names("", public=True, query="0% h") == ["50% Harbour_"]
+        assert await names("", public=True, query="r_ur") == []
+        assert await names("", public=True, tag="night") == ["50% Harbour_"]
+        assert await log.seats("ada") == ["one", "two"]
+        renamed = Facts("Salt Roads", "public", ("dry",), (("cy", "gm"),))
+        late = event(2, at="2026-02-02T00:00:00.000Z")
+        assert await writer.append("one", 1, [late], facts=renamed) is None
+        (row,) = await log.list_rooms(
+            user="cy", public=False, query="", tag="dry", before=None, limit=10
+        )
+        assert (row.id, row.name, row.visibility, row.members) == ("one", "Salt Roads", "public", 1)
+        assert row.updated == "2026-02-02T00:00:00.000Z"
+        assert await log.seats("ada") == ["two"]
+
+    async def test_el9_listings_go_on_behind_a_place(self, log: EventLog) -> None:
+        writer = Writer(log)
+        for number in range(5):
+            await writer.open(f"room{number}")
+        seen: list[str] = []
+        before: int | None = None
+        while page := await log.list_rooms(
+            user="ada", public=False, query="", tag="", before=before, limit=2
+        ):
+            seen += [row.id for row in page]
+            before = page[-1].place
+        assert seen == ["room4", "room3", "room2", "room1", "room0"]
+        assert await log.all_rooms(after="room1", limit=2) == ["room2", "room3"]
+
+    async def test_el10_the_epoch_changes_only_when_it_is_renewed(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        assert await writer.append("r", 1, [event(2)]) is None
+        assert await log.head("r") == Head("epoch-r", 2)
+        await log.renew_epoch("r", "second life")
+        assert await log.head("r") == Head("second life", 2)
+        assert await writer.append("r", 2, [event(3)]) is None
