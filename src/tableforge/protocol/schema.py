@@ -3,12 +3,14 @@
 Names are those of the wire, where the server's own differ: what it calls a room's view is the client's room.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
 import msgspec
 
+from tableforge.domain import dice, events, state, visibility
 from tableforge.domain.commands import Command
 from tableforge.domain.events import Seen
 from tableforge.domain.signals import Signal
@@ -48,15 +50,44 @@ def document() -> dict[str, Any]:
     words = {frozenset(get_args(alias)): name for name, alias in WORDS.items()}
     named = {name: {"enum": list(get_args(alias))} for name, alias in WORDS.items()}
 
+    always_there = {
+        WIRE_NAMES.get(kind.__name__, kind.__name__)
+        for kind in structs()
+        if not kind.__struct_config__.omit_defaults
+    }
+    for name in always_there & definitions.keys():
+        fields = definitions[name]["properties"]
+        definitions[name]["required"] = [
+            field
+            for field, shape in fields.items()
+            if "default" in shape or field in definitions[name].get("required", ())
+        ]
+
     def on_the_wire(node: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in node:
             name = node["$ref"].removeprefix(PREFIX)
             return {"$ref": PREFIX + WIRE_NAMES.get(name, name)}
+        if "prefixItems" in node:
+            return {"type": "array", "items": node["prefixItems"], "additionalItems": False}
         if "enum" in node and frozenset(node["enum"]) in words:
             return {"$ref": PREFIX + words[frozenset(node["enum"])]}
-        return {key: value for key, value in node.items() if key != "title"}
+        if isinstance(node.get("description"), str):
+            node["description"] = inspect.cleandoc(node["description"])
+        return {key: value for key, value in node.items() if key not in {"title", "default"}}
 
     return {"$defs": {**walked(definitions, on_the_wire), **named}}
+
+
+def structs() -> Iterator[type[msgspec.Struct]]:
+    """What the server sends: where it leaves no defaults out, a client finds every field."""
+    for module in (dice, events, state, visibility):
+        for kind in vars(module).values():
+            if (
+                isinstance(kind, type)
+                and issubclass(kind, msgspec.Struct)
+                and kind.__module__ == module.__name__
+            ):
+                yield kind
 
 
 def walked(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
