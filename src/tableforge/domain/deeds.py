@@ -162,7 +162,9 @@ def with_deed(room: Room, by: str, of: str, changes: tuple[Change, ...]) -> dict
         while total > CHANGES_MAX and len(done) > 1:
             total -= len(done[0].changes)
             done = done[1:]
-    return {**room.deeds, by: Deeds(done)}
+    deeds = room.deeds.copy()
+    deeds[by] = Deeds(done)
+    return deeds
 
 
 def with_undone(room: Room, by: str) -> dict[str, Deeds]:

@@ -236,56 +236,8 @@ def _seen_scene(scene: Scene, *, active: bool) -> SeenScene:
 # Events
 
 
-def _redacted(step: Step, user: str) -> Seen:
-    event = step.event
-    if isinstance(event, e.Said | e.Rolled):
-        return _heard(step.before, event, user)
-    was, now = eyes_of(step.before, user), eyes_of(step.after, user)
-    if (was.gm and now.gm) or isinstance(event, e.RoomCreated):
-        return event
-    if isinstance(event, e.Undone | e.Redone):
-        return _parts_seen(step.before, event, user)
-    told, gone, shown = _told(step, event, was, now), Gone(), Shown()
-    if (was.gm, was.scene) != (now.gm, now.scene):
-        gone, shown = _exchange(_Sight(step.before, was), _Sight(step.after, now))
-    elif isinstance(event, e.TokenUpdated):
-        gone, shown = _crossing(step, event, now)
-    if not isinstance(event, e.TurnChanged | e.TokenMoved):
-        turn = seen_turn(step.after, now, step.after.turn)
-        if turn != seen_turn(step.before, was, step.before.turn):
-            if isinstance(told, Hidden):
-                return e.TurnChanged(event.by, event.at, event.id, turn=turn)
-            shown = replace(shown, turn=turn)
-    if isinstance(told, Hidden) or (gone == Gone() and shown == Shown()):
-        return told
-    return replace(
-        told,
-        gone=UNSET if gone == Gone() else gone,
-        shown=UNSET if shown == Shown() else shown,
-    )
-
-
-def _heard(before: Room, event: e.Said | e.Rolled, user: str) -> Seen:
-    to = chat.told_to(before, event)
-    if to is None or user in to:
-        return event
-    return chat.masked(event) if isinstance(event, e.Rolled) else HIDDEN
-
-
-def _parts_seen(room: Room, event: e.Undone | e.Redone, user: str) -> Seen:
-    parts: list[Event] = []
-    for part in event.events:
-        after = apply(room, part)
-        seen = _redacted(Step(room, part, after), user)
-        if not isinstance(seen, Hidden):
-            parts.append(seen)
-        room = after
-    return replace(event, events=tuple(parts)) if parts else HIDDEN
-
-
 Told = (
-    e.TokenMoved
-    | e.TokenAdded
+    e.TokenAdded
     | e.TokenUpdated
     | e.TokenRemoved
     | e.DrawingAdded
@@ -298,7 +250,6 @@ Told = (
     | e.WallsChanged
     | e.DoorsChanged
     | e.LightsChanged
-    | e.TurnChanged
     | e.RoomChanged
     | e.MemberJoined
     | e.MemberChanged
@@ -306,12 +257,77 @@ Told = (
 )
 
 
+def _redacted(step: Step, user: str) -> Seen:
+    event = step.event
+    match event:
+        case e.TokenMoved():
+            return _moves_seen(step.before, event, eyes_of(step.before, user))
+        case e.Said() | e.Rolled():
+            return _heard(step.before, event, user)
+        case e.RoomCreated():
+            return event
+        case e.Undone() | e.Redone():
+            return _parts_seen(step.before, event, user)
+        case _:
+            was, now = eyes_of(step.before, user), eyes_of(step.after, user)
+            if was.gm and now.gm:
+                return event
+            if isinstance(event, e.TurnChanged):
+                return _turn_seen(step, event, was, now)
+            return _with_what_came_and_went(step, event, was, now)
+
+
+def _with_what_came_and_went(step: Step, event: Told, was: Eyes, now: Eyes) -> Seen:
+    told, gone, shown = _told(step, event, was, now), Gone(), Shown()
+    if (was.gm, was.scene) != (now.gm, now.scene):
+        gone, shown = _exchange(_Sight(step.before, was), _Sight(step.after, now))
+    elif isinstance(event, e.TokenUpdated):
+        gone, shown = _crossing(step, event, now)
+    turn = seen_turn(step.after, now, step.after.turn)
+    if turn != seen_turn(step.before, was, step.before.turn):
+        if isinstance(told, Hidden):
+            return e.TurnChanged(event.by, event.at, event.id, turn=turn)
+        shown = replace(shown, turn=turn)
+    if isinstance(told, Hidden) or (gone == Gone() and shown == Shown()):
+        return told
+    return replace(
+        told,
+        gone=UNSET if gone == Gone() else gone,
+        shown=UNSET if shown == Shown() else shown,
+    )
+
+
+def _turn_seen(step: Step, event: e.TurnChanged, was: Eyes, now: Eyes) -> Seen:
+    turn = seen_turn(step.after, now, event.turn)
+    if turn == seen_turn(step.before, was, step.before.turn):
+        return HIDDEN
+    return replace(event, turn=turn)
+
+
+def _heard(before: Room, event: e.Said | e.Rolled, user: str) -> Seen:
+    to = chat.told_to(before, event)
+    if to is None or user in to:
+        return event
+    return chat.masked(event) if isinstance(event, e.Rolled) else HIDDEN
+
+
+def _parts_seen(room: Room, event: e.Undone | e.Redone, user: str) -> Seen:
+    if eyes_of(room, user).gm:
+        return event
+    parts: list[Event] = []
+    for part in event.events:
+        after = apply(room, part)
+        seen = _redacted(Step(room, part, after), user)
+        if not isinstance(seen, Hidden):
+            parts.append(seen)
+        room = after
+    return replace(event, events=tuple(parts)) if parts else HIDDEN
+
+
 def _told(step: Step, event: Told, was: Eyes, now: Eyes) -> Told | Hidden:  # noqa: C901  # one case an event
     """The event's own part for somebody who is no GM, or not one before and after."""
     before = step.before
     match event:
-        case e.TokenMoved():
-            return _moves_seen(before, event, was)
         case e.TokenAdded():
             sees = sees_token(now, event.token)
         case e.TokenUpdated():
@@ -338,11 +354,6 @@ def _told(step: Step, event: Told, was: Eyes, now: Eyes) -> Told | Hidden:  # no
             return replace(event, members=(now.user,))
         case e.SceneCreated() | e.WallsChanged() | e.DoorsChanged() | e.LightsChanged():
             return HIDDEN
-        case e.TurnChanged():
-            turn = seen_turn(before, now, event.turn)
-            if turn == seen_turn(before, was, before.turn):
-                return HIDDEN
-            return replace(event, turn=turn)
         case e.RoomChanged() | e.MemberJoined() | e.MemberChanged() | e.MemberRemoved():
             return event
         case _:
