@@ -35,6 +35,7 @@ WORDS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """Closed lists of words that the client names too."""
 
+DRAFT = "http://json-schema.org/draft-07/schema#"
 PREFIX = "#/$defs/"
 
 
@@ -75,7 +76,7 @@ def document() -> dict[str, Any]:
             node["description"] = inspect.cleandoc(node["description"])
         return {key: value for key, value in node.items() if key not in {"title", "default"}}
 
-    return {"$defs": {**walked(definitions, on_the_wire), **named}}
+    return {"$schema": DRAFT, "$defs": {**walked(definitions, on_the_wire), **named}}
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
