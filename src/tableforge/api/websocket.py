@@ -10,7 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from uvicorn.config import Config
@@ -53,6 +53,8 @@ class Endpoint:
         self.gateway = gateway
         self.wheel = TimingWheel()
         self.connections: set[Connection] = set()
+        self._none = asyncio.Event()
+        self._none.set()
         self._path = f"{settings.serving.base_path}ws"
         self._access = settings.access
         self._served = settings.served_hosts
@@ -96,6 +98,22 @@ class Endpoint:
         ):
             return HTTPStatus.TOO_MANY_REQUESTS, "Too many connections come from your address."
         return None
+
+    def came(self, connection: "Connection") -> None:
+        """A handshake begins."""
+        self.connections.add(connection)
+        self._none.clear()
+        COUNTERS.connection_attempts += 1
+
+    def left(self, connection: "Connection") -> None:
+        """A connection is gone, however far it came."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._none.set()
+
+    async def wait_for_none(self) -> None:
+        """Return once nobody is connected; the caller bounds the wait."""
+        await self._none.wait()
 
     def opened(self, connection: "Connection") -> None:
         """A handshake succeeded."""
@@ -170,13 +188,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports are none by inheritance.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self.write: Callable[[bytes], None] = transport.write
         self.buffered = transport.get_write_buffer_size
         self._server_connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` alone
-        self.endpoint.connections.add(self)
-        COUNTERS.connection_attempts += 1
+        self.endpoint.came(self)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -220,7 +238,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._server_connections.discard(self)
-        self.endpoint.connections.discard(self)
+        self.endpoint.left(self)
         if self._open:
             self._open = False
             self.endpoint.closed(self)

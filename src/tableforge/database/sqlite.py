@@ -154,6 +154,8 @@ class SqliteDatabase:
         self._reader_connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.trouble: DatabaseUnavailable | None = None
+        """Why the last change failed; None once one succeeds again."""
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -220,9 +222,12 @@ class SqliteDatabase:
                 connection.execute("BEGIN IMMEDIATE")
                 result = work(connection)
                 connection.execute("COMMIT")
+                self.trouble = None
             except BaseException as error:  # noqa: BLE001 - whatever it is, the asker must hear of it
                 failure = translated(error) if isinstance(error, sqlite3.Error) else error
-                failure.__cause__ = error if failure is not error else None
+                if isinstance(failure, DatabaseUnavailable):
+                    failure.__cause__ = error
+                    self.trouble = failure
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             try:
@@ -253,6 +258,14 @@ class SqliteDatabase:
 
         self.submit(work, done)
         return await future
+
+    async def probe(self) -> None:
+        """Write a page that says nothing new, to learn whether the disk takes changes again."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(f"PRAGMA user_version={form_of(connection)}")
+
+        await self.transact(work)
 
     async def query(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a reader's connection."""

@@ -1,0 +1,301 @@
+"""Settings in, running server out: the only place that picks implementations and puts the parts together."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+import uvloop
+
+from tableforge.api.app import create_app
+from tableforge.api.audience import Audience
+from tableforge.api.centrifuge import Gateway, GatewaySettings
+from tableforge.api.edge import Application
+from tableforge.api.websocket import Endpoint
+from tableforge.config import Settings
+from tableforge.database.sqlite import SqliteDatabase
+from tableforge.errors import Draining, StartRefused, TableForgeError
+from tableforge.eventlog.sqlite import SqliteEventLog
+from tableforge.hub.hub import Hub
+from tableforge.library.invites import Invites
+from tableforge.library.sessions import Sessions
+from tableforge.protocol.close_codes import CloseCode
+from tableforge.rooms.engine import RoomBounds, RoomEngine
+from tableforge.rooms.service import RoomService
+from tableforge.telemetry import COUNTERS, configure_logging
+
+ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
+STATIC = Path(__file__).parent / "web" / "static"
+BACKLOG = 4096
+HOUSEKEEPING_SECONDS = 5.0
+STOPPING_SECONDS = 3
+SWITCH_SECONDS = 0.0005
+"""How long the writer thread waits for the interpreter beside a busy loop: a tenth of Python's default."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The parts of one running server."""
+
+    settings: Settings
+    database: SqliteDatabase
+    log: SqliteEventLog
+    engine: RoomEngine
+    endpoint: Endpoint
+    app: Application
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but sent away in our order: clients first, while the listener still answers, then the server.
+
+    uvicorn itself would close its listener at once and cut all connections; a second signal still does that.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], "asyncio.Task[None]"]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+        self._serving_on: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self._serving_on = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by the signal: begin to drain; the server stops when that is done."""
+        if self._draining is not None or self._serving_on is None:
+            super().handle_exit(sig, frame)
+            return
+        self._serving_on.call_soon_threadsafe(self._begin_to_drain)
+
+    def _begin_to_drain(self) -> None:
+        self._draining = self._drain()
+        self._draining.add_done_callback(self._drained)
+
+    def _drained(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("draining failed", error=repr(error))
+        self.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> AsyncIterator[Assembly]:
+    """Open the data folder and put the parts together; raises `StartRefused`."""
+    async with SqliteDatabase(settings.storage.folder) as database:
+        event_log = SqliteEventLog(
+            database, commit_interval=settings.eventlog.commit_interval_ms / 1000
+        )
+        hub = Hub()
+        audience = Audience(hub)
+        engine = RoomEngine(
+            event_log,
+            RoomBounds(
+                recent_events=settings.rooms.recent_events,
+                snapshot_every=settings.eventlog.snapshot_every_events,
+                in_memory=settings.rooms.in_memory,
+                idle_seconds=settings.rooms.idle_seconds,
+                commands_rate=settings.limits.commands_per_second,
+                commands_burst=settings.limits.commands_burst,
+            ),
+            publish=audience.hear,
+            listened=audience.listened,
+        )
+        rooms = RoomService(
+            event_log,
+            engine,
+            recovery_events=settings.rooms.recovery_events,
+            online=audience.online,
+            deleted=audience.deleted,
+        )
+        sessions = Sessions(database, lifetime_seconds=settings.access.session_lifetime_seconds)
+        sessions.on_signed_out(lambda session: hub.sign_out(session.session_id))
+
+        def unready() -> TableForgeError | None:
+            if draining():
+                return Draining("This server is about to stop.", "", "Connect again in a moment.")
+            return database.trouble
+
+        def closing() -> TableForgeError | None:
+            return unready() if draining() else None
+
+        gateway = Gateway(
+            GatewaySettings(
+                ping_seconds=round(settings.sockets.ping_seconds),
+                pong_seconds=settings.sockets.pong_seconds,
+                connect_seconds=settings.sockets.connect_timeout_seconds,
+                buffer_bytes=settings.sockets.buffer_bytes,
+                message_bytes=settings.sockets.max_message_bytes,
+                live_rate=settings.limits.live_per_second,
+            ),
+            hub=hub,
+            rooms=rooms,
+            sessions=sessions,
+        )
+        COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
+        yield Assembly(
+            settings=settings,
+            database=database,
+            log=event_log,
+            engine=engine,
+            endpoint=Endpoint(gateway, settings, unready=closing),
+            app=create_app(
+                settings=settings,
+                rooms=rooms,
+                sessions=sessions,
+                invites=Invites(database),
+                static=STATIC,
+                admin_token=admin_token(settings),
+                unready=unready,
+            ),
+        )
+
+
+def admin_token(settings: Settings) -> str:
+    """The token of /api/admin: the setting, else the one that was once generated into the data folder."""
+    if settings.access.admin_token is not None:
+        return settings.access.admin_token
+    path = settings.storage.folder / ADMIN_TOKEN_FILE
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(32)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+        return token
+
+
+def bind(settings: Settings) -> list[socket.socket]:
+    """Take the port, on every address that HOST stands for; raises `StartRefused`."""
+    host, port = settings.serving.host, settings.serving.port
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            one = socket.socket(family, kind, protocol)
+            sockets.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if port == 0 and len(sockets) > 1:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            one.bind(address)
+            one.listen(BACKLOG)
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        if error.errno == errno.EADDRINUSE:
+            why, mend = (
+                f"Port {port} on {host} is in use.",
+                "Stop what listens there, or set PORT to another.",
+            )
+        elif error.errno == errno.EACCES:
+            why, mend = f"Port {port} needs more rights.", "Set PORT to 1024 or higher."
+        else:
+            why, mend = (
+                f"{host} port {port} cannot be listened on: {error.strerror or error}.",
+                "Mend HOST.",
+            )
+        raise StartRefused("The server did not start.", why, mend) from error
+    return sockets
+
+
+async def housekeeping(assembly: Assembly) -> None:
+    """Every few seconds: rooms that nobody uses leave memory, and a troubled disk is tried again."""
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        assembly.engine.sweep()
+        COUNTERS.rooms_live = assembly.engine.rooms_in_memory
+        if assembly.database.trouble is not None:
+            with contextlib.suppress(TableForgeError):
+                await assembly.database.probe()
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until a signal says to stop. `announce` is told the address once the server answers there.
+
+    Raises `StartRefused` when it cannot start: port or data folder in use, folder not writable, damaged database.
+    """
+    for chatty in ("uvicorn.error", "websockets"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    configure_logging(
+        level=settings.observing.log_level, as_json=settings.observing.log_format == "json"
+    )
+    sockets = bind(settings)
+    is_draining = False
+    try:
+        async with assemble(settings, draining=lambda: is_draining) as assembly:
+            endpoint = assembly.endpoint
+
+            async def drain() -> None:
+                nonlocal is_draining
+                is_draining = True
+                for connection in list(endpoint.connections):
+                    connection.close(CloseCode.SHUTDOWN)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(settings.serving.drain_seconds):
+                        await assembly.engine.close()
+                        await endpoint.wait_for_none()
+
+            server = Server(
+                uvicorn.Config(
+                    assembly.app,
+                    loop="none",
+                    http="httptools",
+                    ws=endpoint.protocol_class(),
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    proxy_headers=False,
+                    server_header=False,
+                    backlog=BACKLOG,
+                    timeout_graceful_shutdown=STOPPING_SECONDS,
+                ),
+                lambda: asyncio.get_running_loop().create_task(drain()),
+            )
+            quiet_interpreter()
+            chores = asyncio.create_task(housekeeping(assembly))
+            try:
+                port = sockets[0].getsockname()[1]
+                host = settings.serving.host
+                announce(
+                    f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.serving.base_path}"
+                )
+                await server.serve(sockets)
+            finally:
+                chores.cancel()
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def quiet_interpreter() -> None:
+    """Spare the collector what lives as long as the process, and let the writer thread in sooner."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def run(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve in this process, on uvloop, until SIGTERM or SIGINT."""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(serve(settings, announce))
