@@ -14,6 +14,13 @@ BODY_BYTES = 256 * 1024
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+def not_understood(error: Exception, what: str) -> Malformed:
+    """Say what is wrong with a body or query, and where."""
+    return Malformed(
+        what, codec.malformed(error, what).why, "Its form stands in /api/openapi.json."
+    )
+
+
 async def decoded(request: Caller, kind: type[T]) -> T:
     """The JSON body as this type; raises Malformed with the path of what is wrong.
 
@@ -23,7 +30,7 @@ async def decoded(request: Caller, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise codec.malformed(error, "The body was not understood.") from error
+        raise not_understood(error, "The body was not understood.") from error
 
 
 def queried(request: Caller, kind: type[T]) -> T:
@@ -31,11 +38,4 @@ def queried(request: Caller, kind: type[T]) -> T:
     try:
         return msgspec.convert(dict(request.query_params), kind, strict=False)
     except msgspec.MsgspecError as error:
-        raise codec.malformed(error, "The query was not understood.") from error
-
-
-def printable(value: str, what: str) -> str:
-    """The text, unless it holds characters that no name has; raises Malformed."""
-    if not value.isprintable():
-        raise Malformed(f"The {what} was not understood.", "It holds control characters.")
-    return value
+        raise not_understood(error, "The query was not understood.") from error

@@ -9,7 +9,7 @@ from litestar import Response, get
 from tableforge.api.auth import peer_in
 from tableforge.api.edge import header
 from tableforge.api.house import Caller, house_of
-from tableforge.api.web_client import StaticFile, page_policy
+from tableforge.api.web_client import INDEX, StaticFile, page_policy
 
 
 def send_file(request: Caller, file: StaticFile, *, page: bool = False) -> Response[bytes]:
@@ -30,13 +30,13 @@ def send_file(request: Caller, file: StaticFile, *, page: bool = False) -> Respo
 @get("/")
 async def lobby(request: Caller) -> Response[bytes]:
     """The lobby."""
-    return send_file(request, house_of(request).client.file("index.html"), page=True)
+    return send_file(request, house_of(request).client.file(INDEX), page=True)
 
 
 @get("/r/{room:str}")
 async def table(request: Caller, room: str) -> Response[bytes]:
     """The table; the same page for every room, whether or not it exists."""
-    return send_file(request, house_of(request).client.file("index.html"), page=True)
+    return send_file(request, house_of(request).client.file(INDEX), page=True)
 
 
 @get("/{name:path}")

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from tableforge.errors import NotFound, Unavailable
 
-BASE_PATTERN: Final = re.compile(rb'<base href="[^"]*"\s*/?>')
+INDEX: Final = "index.html"
+NEVER: Final = -1
+BASE_TAG: Final = re.compile(rb'<base href="[^"]*"\s*/?>')
 HASHED: Final = re.compile(r"-[A-Za-z0-9_-]{8}\.[a-z0-9]+$")
 """How Vite writes the digest of a file's content into its name."""
 
@@ -62,7 +64,7 @@ class WebClient:
     def __init__(self, folder: Path, base_path: str) -> None:
         self._folder = folder
         self._base_tag = f'<base href="{html.escape(base_path)}" />'.encode()
-        self._read_at = -1
+        self._read_at = NEVER
         self._files: dict[str, StaticFile] = {}
 
     def file(self, name: str) -> StaticFile:
@@ -70,32 +72,37 @@ class WebClient:
 
         Raises NotFound, or Unavailable when the client was not built.
         """
-        self._refresh()
+        if not self._refresh() and name == INDEX:
+            raise Unavailable(
+                "The web client is not here.",
+                "It was not built into this installation.",
+                "Run `make run` in the source tree, or install the package with `pip install .`.",
+            )
         found = self._files.get(name)
         if found is None:
             raise NotFound(f"There is nothing at /{name}.")
         return found
 
-    def _refresh(self) -> None:
-        index = self._folder / "index.html"
+    def _refresh(self) -> bool:
+        """Look whether a build took place; returns whether there is a client at all."""
+        index = self._folder / INDEX
         try:
             changed_at = index.stat().st_mtime_ns
-        except OSError as error:
-            raise Unavailable(
-                "The web client is not here.",
-                "It was not built into this installation.",
-                "Run `make run` in the source tree, or install the package with `pip install .`.",
-            ) from error
+        except OSError:
+            self._files.clear()
+            self._read_at = NEVER
+            return False
         if changed_at == self._read_at:
-            return
+            return True
         files = {}
         for path in sorted(self._folder.rglob("*")):
             if path.is_file():
                 name = path.relative_to(self._folder).as_posix()
                 files[name] = static_file(name, path.read_bytes())
-        page = BASE_PATTERN.sub(lambda _: self._base_tag, index.read_bytes(), count=1)
-        files["index.html"] = static_file("index.html", page)
+        page = BASE_TAG.sub(lambda _: self._base_tag, index.read_bytes(), count=1)
+        files[INDEX] = static_file(INDEX, page)
         self._files, self._read_at = files, changed_at
+        return True
 
 
 def page_policy(host: str) -> str:
