@@ -1,0 +1,147 @@
+"""The commands of the contract: what they take, what they print, and how they end.
+
+A command imports what it needs when it is called: `serve` starts without the tools, the tools without the server.
+Exit codes: 0 done, 1 failed or something is wrong, 2 refused before anything was done.
+"""
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from tableforge.errors import StartRefused, TableForgeError
+
+if TYPE_CHECKING:
+    from tableforge.config import Settings
+
+FAILED = 1
+REFUSED = 2
+
+
+class Commands(click.Group):
+    """A group whose commands never end in a traceback: whoever runs the program reads what, why and how to mend it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its failures become text and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except StartRefused as refusal:
+            fail(refusal, REFUSED)
+        except TableForgeError as failure:
+            fail(failure, FAILED)
+        except Exception as error:  # noqa: BLE001 - the last to hear of it, and it tells
+            if debugging():
+                traceback.print_exc()
+            else:
+                click.echo(
+                    f"Something went wrong inside TableForge: {type(error).__name__}: {error}\n"
+                    "This is a mistake of the program. Run it again with LOG_LEVEL=debug to see where.",
+                    err=True,
+                )
+            sys.exit(FAILED)
+
+
+def fail(error: TableForgeError, code: int) -> NoReturn:
+    """Print what, why and mend, a line each, and end."""
+    parts = (error.what, error.why.strip("\n"), error.mend)
+    click.echo("\n".join(part for part in parts if part), err=True)
+    sys.exit(code)
+
+
+def debugging() -> bool:
+    """Whether the operator asked for tracebacks; settings that cannot be read ask for nothing."""
+    from tableforge.config import read_environment
+
+    try:
+        return read_environment().observing.log_level == "debug"
+    except StartRefused:
+        return False
+
+
+def settings() -> "Settings":
+    """The settings of this process; what looks like a slip of the pen is told on stderr."""
+    from tableforge.config import read_environment
+
+    read = read_environment()
+    for warning in read.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    return read
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="tableforge", prog_name="tableforge")
+def main() -> None:
+    """A self-hosted, rules-agnostic virtual tabletop.
+
+    Settings come from the environment and from .env in the working folder; `tableforge config` prints them.
+    """
+
+
+@main.command()
+def serve() -> None:
+    """Serve pages, API and WebSocket on one port until Ctrl+C or SIGTERM.
+
+    HOST and PORT say where (127.0.0.1:8080), TABLEFORGE_DATA where everything is kept (./data).
+    """
+    from tableforge import bootstrap
+
+    read = settings()
+    if not (bootstrap.STATIC / "index.html").is_file():
+        click.echo(
+            "Note: the web client is not built, so there are no pages. `make web` builds it.",
+            err=True,
+        )
+    bootstrap.run(read, lambda address: click.echo(first_steps(address, read)))
+
+
+def first_steps(address: str, read: "Settings") -> str:
+    """What a person does next, once the server answers at `address`."""
+    shown = address.replace("//0.0.0.0:", "//localhost:").replace("//[::]:", "//localhost:")
+    lines = [
+        f"TableForge is ready: {shown}",
+        "",
+        "  1. Open this address in a browser and say your name.",
+        "  2. Make a table.",
+        "  3. Send its link to the others: the link alone is enough to sit down.",
+        "",
+        f"Everything is kept in {read.storage.folder}. Ctrl+C stops the server; nothing played is lost.",
+    ]
+    if read.serving.host in {"127.0.0.1", "localhost", "::1"}:
+        lines.append(
+            "Only this machine reaches it. For your network: HOST=0.0.0.0 ALLOWED_HOSTS=<this machine's name>."
+        )
+    return "\n".join(lines)
+
+
+@main.command()
+@as_json_option
+def config(*, as_json: bool) -> None:
+    """Print every setting with its value in force and where it comes from; secrets are masked."""
+    from tableforge.config import read_environment
+
+    read = read_environment()
+    lines = read.effective()
+    if as_json:
+        found = [
+            {"name": one.name, "value": one.value, "default": one.default, "source": one.source}
+            for one in lines
+        ]
+        click.echo(json.dumps({"settings": found, "warnings": list(read.warnings)}, indent=2))
+        return
+    name_width = max(len(one.name) for one in lines)
+    value_width = min(32, max(len(one.value) for one in lines))
+    for one in lines:
+        source = one.source if one.source == "default" else f"{one.source} (default: {one.default})"
+        click.echo(f"{one.name:{name_width}}  {one.value:{value_width}}  {source}".rstrip())
+    for warning in read.warnings:
+        click.echo(f"Note: {warning}", err=True)
