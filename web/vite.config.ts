@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
-import { ICONS } from "./src/look/icons";
+import { ICONS } from "./src/look/icons.ts";
 
 /** Puts the icons the client uses into the page as one sprite, so that no request and no markup from code is needed. */
 function iconSprite(): Plugin {

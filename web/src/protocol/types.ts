@@ -229,7 +229,7 @@ export type RoomCommand =
   | { type: "token.remove"; token: string }
   | { type: "chat.say"; text: string; to?: string[] }
   | { type: "dice.roll"; expression: string; visibility?: RollVisibility; label?: string }
-  | { type: "turn.set"; entries: TurnEntry[] }
+  | { type: "turn.set"; entries: TurnEntry[]; round?: number; current?: number }
   | { type: "turn.next" }
   | { type: "turn.previous" }
   | { type: "turn.end" }

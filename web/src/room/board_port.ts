@@ -39,7 +39,7 @@ export type LiveSignal =
   | { type: "drag"; scene: string; moves: Move[] } // an empty list ends the preview
   | { type: "ping"; scene: string; x: number; y: number }
   | { type: "measure"; scene: string; points: Point[] } // an empty list ends it
-  | { type: "typing" };
+  | { type: "typing"; to?: string[] };
 
 export interface Person {
   id: string;

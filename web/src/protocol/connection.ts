@@ -1,0 +1,140 @@
+/**
+ * One table's line to the server: the Centrifuge client does the transport, the reconnecting and the recovery; here its
+ * events become the few things the room store has to know. No handler may throw: the client would stop for good.
+ */
+import { Centrifuge, type PublicationContext, type Subscription } from "centrifuge";
+import type { RoomCommand, RoomEvent, Snapshot } from "./types";
+import { problemFromRpc, Refusal, type Problem } from "./problem";
+import { socketAddress } from "./address";
+import { Reasons } from "./reasons";
+
+/** Thrown when it is not known whether a command arrived: it is to be sent again under the same id. */
+export class Unanswered extends Error {}
+
+export interface Reply {
+  offset: number;
+  result?: Record<string, unknown>;
+}
+
+export interface Hearing {
+  /** On the line and up to date; `snapshot` is null when only missed events follow. */
+  onLive(snapshot: Snapshot | null): void;
+  onEvent(offset: number, event: RoomEvent): void;
+  onOffline(): void;
+  /** For good: taken off the table, or no longer known. */
+  onClosed(because: "removed" | "not-a-member" | "signed-out"): void;
+  onSignal(signal: unknown, from: { user: string; client: string }): void;
+  /** Who is on the line now, by user id. */
+  onPresence(users: ReadonlySet<string>): void;
+}
+
+// The server's own words for an own call that was cut off: the Centrifuge client's error codes
+const LOCAL_CODES_BELOW = 100;
+const PERMISSION_DENIED = 103;
+const INVALID_TOKEN = 3500;
+
+export class Connection {
+  private readonly centrifuge: Centrifuge;
+  private channel: Subscription;
+  private readonly live: Subscription;
+  private readonly clients = new Map<string, string>();
+  private readonly reasons = new Reasons();
+
+  constructor(
+    private readonly room: string,
+    private readonly hearing: Hearing,
+  ) {
+    this.centrifuge = new Centrifuge(socketAddress(), {
+      name: "tableforge-web",
+      maxReconnectDelay: 8_000,
+      websocket: this.reasons.socket(),
+    });
+    this.centrifuge.on("connecting", () => hearing.onOffline());
+    this.centrifuge.on("disconnected", (ctx) => {
+      hearing.onOffline();
+      if (ctx.code === INVALID_TOKEN) hearing.onClosed("signed-out");
+    });
+    this.channel = this.subscribe();
+    this.live = this.centrifuge.newSubscription(`room:${room}:live`);
+    this.live.on("publication", (ctx) => {
+      if (ctx.info) hearing.onSignal(ctx.data, { user: ctx.info.user, client: ctx.info.client });
+    });
+  }
+
+  open(): void {
+    this.channel.subscribe();
+    this.live.subscribe();
+    this.centrifuge.connect();
+  }
+
+  close(): void {
+    this.centrifuge.disconnect();
+  }
+
+  /** Forget the position and ask for the room as it is now: for when an event could not be understood. */
+  resync(): void {
+    this.centrifuge.removeSubscription(this.channel);
+    this.channel = this.subscribe();
+    this.channel.subscribe();
+  }
+
+  /**
+   * Ask the table for something; `id` names the deed, so that sending it twice does it once.
+   * Throws Refusal when the table said no, Unanswered when nothing is known.
+   */
+  async command(id: string, command: RoomCommand): Promise<Reply> {
+    try {
+      const answer = await this.centrifuge.rpc("room.command", { room: this.room, id, ...command });
+      return answer.data as Reply;
+    } catch (thrown) {
+      const problem: Problem = problemFromRpc(thrown, this.reasons.take(id));
+      if (problem.status < LOCAL_CODES_BELOW) throw new Unanswered();
+      throw new Refusal(problem);
+    }
+  }
+
+  /** Tell the others something that is not worth keeping; lost without a word when the line is down. */
+  signal(signal: object): void {
+    if (this.live.state === "subscribed") this.live.publish(signal).catch(() => undefined);
+  }
+
+  private subscribe(): Subscription {
+    const channel = this.centrifuge.newSubscription(`room:${this.room}`, { recoverable: true, joinLeave: true });
+    channel.on("subscribed", (ctx) => {
+      this.hearing.onLive(ctx.recovered ? null : (ctx.data as Snapshot));
+      void this.askWhoIsHere(channel);
+    });
+    channel.on("publication", (ctx: PublicationContext) => {
+      if (ctx.offset !== undefined) this.hearing.onEvent(ctx.offset, ctx.data as RoomEvent);
+    });
+    channel.on("join", (ctx) => {
+      this.clients.set(ctx.info.client, ctx.info.user);
+      this.tellPresence();
+    });
+    channel.on("leave", (ctx) => {
+      this.clients.delete(ctx.info.client);
+      this.tellPresence();
+    });
+    channel.on("unsubscribed", (ctx) => {
+      if (channel !== this.channel) return;
+      if (ctx.code === PERMISSION_DENIED) this.hearing.onClosed("not-a-member");
+      else if (ctx.code >= 2000) this.hearing.onClosed("removed");
+    });
+    return channel;
+  }
+
+  private async askWhoIsHere(channel: Subscription): Promise<void> {
+    try {
+      const { clients } = await channel.presence();
+      this.clients.clear();
+      for (const [client, info] of Object.entries(clients)) this.clients.set(client, info.user);
+      this.tellPresence();
+    } catch {
+      this.tellPresence(); // cut off again: joins and leaves tell from the next time on
+    }
+  }
+
+  private tellPresence(): void {
+    this.hearing.onPresence(new Set(this.clients.values()));
+  }
+}
