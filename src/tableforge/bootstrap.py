@@ -23,12 +23,16 @@ from tableforge.api.app import create_app
 from tableforge.api.audience import Audience
 from tableforge.api.centrifuge import Gateway, GatewaySettings
 from tableforge.api.edge import Application
+from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
 from tableforge.config import Settings
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import Draining, StartRefused, TableForgeError
 from tableforge.eventlog.sqlite import SqliteEventLog
+from tableforge.files import Limits as FileLimits
+from tableforge.files.importer import Importer
 from tableforge.hub.hub import Hub
+from tableforge.library.assets import Assets, FolderBytes
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.protocol.close_codes import CloseCode
@@ -38,6 +42,7 @@ from tableforge.telemetry import COUNTERS, configure_logging
 
 ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
 STATIC = Path(__file__).parent / "web" / "static"
+ASSETS = "assets"
 BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 5.0
 STOPPING_SECONDS = 3
@@ -146,6 +151,9 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             rooms=rooms,
             sessions=sessions,
         )
+        uploads = settings.uploads
+        inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
+        inbox.open()
         COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
         yield Assembly(
             settings=settings,
@@ -158,6 +166,15 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
                 rooms=rooms,
                 sessions=sessions,
                 invites=Invites(database),
+                assets=Assets(
+                    database,
+                    FolderBytes(settings.storage.folder / ASSETS),
+                    room_max_bytes=uploads.room_max_bytes,
+                ),
+                importer=Importer(
+                    FileLimits(max_bytes=uploads.max_bytes, max_pixels=uploads.max_pixels)
+                ),
+                inbox=inbox,
                 static=STATIC,
                 admin_token=admin_token(settings),
                 unready=unready,

@@ -8,7 +8,8 @@ from typing import Any, Final, cast
 from litestar import Litestar
 from litestar.datastructures import State
 
-from tableforge.api import health, pages
+from tableforge.api import assets as asset_routes
+from tableforge.api import health, imports, pages
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
 from tableforge.api.body import BODY_BYTES
@@ -17,9 +18,13 @@ from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.edge import Application, Edge
 from tableforge.api.house import House
 from tableforge.api.problems import answer_problem
+from tableforge.api.showcase import Showcase
+from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
+from tableforge.files.importer import Importer
+from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.rooms.service import RoomService
@@ -28,6 +33,8 @@ ROUTES: Final[list[Any]] = [
     *health.ROUTES,
     *session_routes.ROUTES,
     *room_routes.ROUTES,
+    *imports.ROUTES,
+    *asset_routes.ROUTES,
     *pages.ROUTES,
 ]
 
@@ -38,6 +45,9 @@ def create_app(
     rooms: RoomService,
     sessions: Sessions,
     invites: Invites,
+    assets: Assets,
+    importer: Importer,
+    inbox: Inbox,
     static: Path,
     admin_token: str,
     unready: Callable[[], TableForgeError | None],
@@ -53,6 +63,10 @@ def create_app(
         rooms=rooms,
         sessions=sessions,
         invites=invites,
+        assets=assets,
+        importer=importer,
+        inbox=inbox,
+        showcase=Showcase(rooms),
         client=WebClient(static, base_path),
         doorkeeper=Doorkeeper(settings.limits),
         admin_token=admin_token,

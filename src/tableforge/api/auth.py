@@ -1,31 +1,18 @@
 """Who asks: tokens to sessions; passwords and bearer tokens compared in constant time."""
 
 import hmac
-from typing import Any, cast
 
 from litestar.datastructures import Cookie
 
-from tableforge.api.edge import PEER, header, session_cookie
-from tableforge.api.house import Caller, house_of
-from tableforge.api.peers import Peer
+from tableforge.api.caller import Caller, bearer_of, peer_in
+from tableforge.api.edge import session_cookie
+from tableforge.api.house import house_of
 from tableforge.config import Settings
 from tableforge.errors import Forbidden, Unauthorized
 from tableforge.library.sessions import SESSION_COOKIE, Session
 
-BEARER = "bearer "
 ADMIN_ONLY = "Only the bearer of the server's ADMIN_TOKEN may do this."
 ADMIN_MEND = "Send that token as `Authorization: Bearer`, with the session in the cookie."
-
-
-def peer_in(request: Caller) -> Peer:
-    """Who asks, as the edge found out."""
-    return cast("Peer", cast("dict[str, Any]", request.scope)[PEER])
-
-
-def bearer_of(request: Caller) -> str:
-    """The bearer token of the request; empty if there is none."""
-    said = header(request.scope["headers"], b"authorization")
-    return said[len(BEARER) :].strip() if said.lower().startswith(BEARER) else ""
 
 
 async def signed_in(request: Caller, *, bearer: bool = True) -> Session:

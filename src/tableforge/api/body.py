@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tableforge.api.house import Caller
+from tableforge.api.caller import Caller
 from tableforge.errors import Malformed
 from tableforge.protocol import codec
 

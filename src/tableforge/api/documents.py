@@ -29,6 +29,7 @@ from tableforge.errors import (
 
 REFERENCE = "#/components/schemas/{name}"
 JSON = "application/json"
+MULTIPART = "multipart/form-data"
 DOCUMENTED = "documented"
 
 Refusals = tuple[type[TableForgeError], ...]
@@ -163,7 +164,7 @@ def content(said: Any, schema_of: Mapping[Any, Any]) -> tuple[str, Any]:
     """A body: JSON of a type, a file sent as a form, or bytes of some media type."""
     if is_type(said):
         return JSON, {"schema": schema_of[said]}
-    if said == "multipart/form-data":
+    if said == MULTIPART:
         file = {"type": "string", "format": "binary"}
         return said, {
             "schema": {"type": "object", "properties": {"file": file}, "required": ["file"]}
@@ -202,3 +203,5 @@ COMMAND: Refusals = (NotFound, Conflict, TooMany)
 """What any command to a room may be refused with."""
 INVITE: Refusals = (NotFound, Gone, Conflict, TooMany)
 """What redeeming an invite may be refused with."""
+UPLOAD: Refusals = (TooLarge, TooMany)
+"""What any file may be refused with."""

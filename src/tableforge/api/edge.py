@@ -141,7 +141,7 @@ class Edge:
         if not ours:
             raise Forbidden(
                 "Nothing was changed.",
-                "The request came with a cookie, but not provably from a page of this server.",
+                "It is not certain that the request comes from a page of this server.",
                 "Scripts send the token as `Authorization: Bearer`; other pages need ALLOWED_ORIGINS.",
             )
 

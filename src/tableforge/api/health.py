@@ -6,8 +6,9 @@ from litestar import Response, get
 from msgspec import Struct
 
 from tableforge.api.auth import require_bearer
+from tableforge.api.caller import Caller
 from tableforge.api.documents import documented
-from tableforge.api.house import Caller, house_of
+from tableforge.api.house import house_of
 from tableforge.errors import Draining, NotFound, Unauthorized, Unavailable
 from tableforge.telemetry import EXPOSITION_TYPE, exposition
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from litestar import Request
-
+from tableforge.api.caller import Caller
 from tableforge.api.doorkeeper import Doorkeeper
+from tableforge.api.showcase import Showcase
+from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
+from tableforge.files.importer import Importer
+from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.rooms.service import RoomService
-
-Caller = Request[Any, Any, Any]
-"""A request as the handlers get it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +29,10 @@ class House:
     rooms: RoomService
     sessions: Sessions
     invites: Invites
+    assets: Assets
+    importer: Importer
+    inbox: Inbox
+    showcase: Showcase
     client: WebClient
     doorkeeper: Doorkeeper
     admin_token: str

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, get
 
-from tableforge.api.auth import peer_in
+from tableforge.api.caller import Caller, peer_in
 from tableforge.api.edge import header
-from tableforge.api.house import Caller, house_of
+from tableforge.api.house import house_of
 from tableforge.api.web_client import INDEX, StaticFile, page_policy
 
 

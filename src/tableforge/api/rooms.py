@@ -10,8 +10,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from tableforge.api.auth import require_admin, signed_in, signed_in_if_known
 from tableforge.api.body import decoded, queried
+from tableforge.api.caller import Caller
 from tableforge.api.documents import COMMAND, INVITE, ROOM, documented
-from tableforge.api.house import Caller, House, house_of
+from tableforge.api.house import House, house_of
 from tableforge.domain.commands import (
     Command,
     JoinRoom,

@@ -7,16 +7,15 @@ from litestar import Response, delete, get, patch, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tableforge.api.auth import (
-    bearer_of,
     cookie_for,
-    peer_in,
     require_password,
     signed_in,
 )
 from tableforge.api.body import decoded
+from tableforge.api.caller import Caller, bearer_of, peer_in
 from tableforge.api.documents import documented
 from tableforge.api.edge import session_cookie
-from tableforge.api.house import Caller, house_of
+from tableforge.api.house import house_of
 from tableforge.domain.commands import Name, RenameMember
 from tableforge.errors import Conflict, Malformed, NotFound, TooMany, Unauthorized
 from tableforge.library.sessions import Begun

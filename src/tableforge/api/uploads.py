@@ -18,8 +18,8 @@ from multipart import (
     parse_options_header,
 )
 
+from tableforge.api.caller import Caller
 from tableforge.api.edge import header
-from tableforge.api.house import Caller
 from tableforge.errors import Malformed, TooLarge, TooMany, disk_refused
 
 FOLDER: Final = "incoming"
