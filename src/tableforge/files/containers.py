@@ -22,7 +22,7 @@ CheckSize = Callable[[int, int], None]
 PROFILE_BYTES: Final = MEBIBYTE
 TEXT_BYTES: Final = MEBIBYTE
 PNG_CHUNKS: Final = 200_000
-JPEG_SCANS: Final = 200
+JPEG_SCANS: Final = 100
 
 SAVE_AGAIN: Final = "Open it in an image program and save it again."
 

@@ -144,13 +144,14 @@ def _decode(path: Path, kind: PictureKind, size: tuple[int, int], long_edge: int
     """Decode the whole file; a JPEG into fewer pixels where `long_edge` needs no more."""
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     try:
-        image = _DECODERS[kind](path)
-        if image.size != size:
-            raise ValueError(f"header {size}, content {image.size}")
-        if kind == "image/jpeg" and long_edge:
-            scale = max(1, max(size) // long_edge)
-            image.draft(image.mode, (max(1, size[0] // scale), max(1, size[1] // scale)))
-        image.load()
+        with path.open("rb") as file:
+            image = _DECODERS[kind](file)
+            if image.size != size:
+                raise ValueError(f"the header says {size}, the pixels {image.size}")
+            if kind == "image/jpeg" and long_edge:
+                scale = max(1, max(size) // long_edge)
+                image.draft(image.mode, (max(1, size[0] // scale), max(1, size[1] // scale)))
+            image.load()
     except MemoryError as error:
         raise TooLarge(NOT_TAKEN, "Its pixels take too much memory.", "Scale it down.") from error
     except Exception as error:

@@ -30,9 +30,8 @@ def recognise(head: bytes) -> PictureKind:
         return "image/webp"
     if head[4:8] == b"ftyp" and b"avif" in _brands(head):
         return "image/avif"
-    raise Malformed(
-        NOT_TAKEN, f"It is {describe(head)}, not a picture.", f"Send a {ACCEPTED} picture."
-    )
+    why = f"It is {describe(head)}, and only pictures as {ACCEPTED} are taken."
+    raise Malformed(NOT_TAKEN, why, "Save it as one of these.")
 
 
 def describe(head: bytes) -> str:
@@ -55,7 +54,7 @@ def describe(head: bytes) -> str:
     if markup := _markup(text):
         return markup
     if text.startswith((b"{", b"[")):
-        return "a JSON text"
+        return "a JSON object" if text.startswith(b"{") else "a JSON list"
     return _by_puremagic(head)
 
 

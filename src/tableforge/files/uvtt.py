@@ -106,7 +106,7 @@ def _decode(data: bytes) -> dict[str, Any]:
         document = _loads(text)
     except json.JSONDecodeError as error:
         place = f"character {error.pos} of {len(text)}"
-        why = f"It is not a whole JSON text: {error.msg} at {place}."
+        why = f"It is not a whole JSON text: {error.msg} ({place})."
         raise Malformed(NOT_TAKEN, why, _EXPORT_AGAIN) from error
     except RecursionError as error:
         raise Malformed(NOT_TAKEN, "Its JSON is nested too deeply.", _EXPORT_AGAIN) from error
