@@ -20,9 +20,25 @@ describe("recorded logs", () => {
   it.each(vectors)("%s folds to what the server says", (name) => {
     const vector = JSON.parse(readFileSync(join(FOLDER, name), "utf8")) as Vector;
     const folded = vector.events.reduce((state, { offset, data }) => evolve(state, data, offset), vector.snapshot);
-    expect(folded).toEqual(vector.expected);
+    expect(inOrder(folded)).toEqual(inOrder(vector.expected));
   });
 });
+
+/** Lists but the chat and the rows of turn have no order that means anything; nor has who is on the line now. */
+function inOrder(of: Room): Room {
+  const sorted = <T extends { id: string }>(list: T[]): T[] => [...list].sort((a, b) => a.id.localeCompare(b.id));
+  return {
+    ...of,
+    members: sorted(of.members).map((member) => ({ ...member, online: false })),
+    scenes: sorted(of.scenes),
+    tokens: sorted(of.tokens),
+    walls: sorted(of.walls),
+    doors: sorted(of.doors),
+    lights: sorted(of.lights),
+    drawings: sorted(of.drawings),
+    placed: sorted(of.placed),
+  };
+}
 
 describe("evolve", () => {
   it("leaves the room as it is for what it may not see", () => {
@@ -87,6 +103,19 @@ describe("evolve", () => {
     expect([after.scenes.length, after.tokens.map(({ id }) => id), after.walls]).toEqual([1, ["t1"], []]);
   });
 
+  it("puts members where the GM places them, and lets them follow again", () => {
+    const away = evolve(room(), { type: "scene.placed", scene: "s2", members: ["u2"] }, 5);
+    expect(away.placed).toEqual([{ id: "u2", scene: "s2" }]);
+    expect(evolve(away, { type: "scene.placed", scene: null, members: ["u2"] }, 6).placed).toEqual([]);
+  });
+
+  it("brings a scene with what came with it", () => {
+    const { active: _, ...stored } = scene({ id: "s2" });
+    const walls = [{ id: "w", scene: "s2", points: [] }];
+    const after = evolve(room(), { type: "scene.created", scene: stored, walls }, 5);
+    expect([after.scenes.at(-1), after.walls]).toEqual([scene({ id: "s2", active: false }), walls]);
+  });
+
   it("undoes by applying what that means", () => {
     const after = evolve(
       room(),
@@ -101,12 +130,12 @@ describe("evolve", () => {
     for (let offset = 1; offset <= CHAT_SHOWN + 5; offset += 1) {
       state = evolve(state, { type: "chat.said", text: `line ${offset}`, by: "u2", at: "", id: `c${offset}` }, offset);
     }
-    expect([state.chat.length, state.chat[0]?.text, state.chat.at(-1)?.offset]).toEqual([CHAT_SHOWN, "line 6", 105]);
+    expect([state.chat.length, state.chat[0]?.offset, state.chat.at(-1)?.offset]).toEqual([CHAT_SHOWN, 6, 105]);
   });
 
   it("keeps a secret roll without its outcome", () => {
     const state = evolve(room(), { type: "dice.rolled", visibility: "gm", by: "u2", at: "", id: "c" }, 9);
-    expect(state.chat[0]?.roll).toBeNull();
+    expect(state.chat).toEqual([{ type: "dice.rolled", offset: 9, visibility: "gm", by: "u2", at: "", id: "c" }]);
   });
 
   it("leaves alone what a newer server tells", () => {

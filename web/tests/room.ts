@@ -42,8 +42,8 @@ export function room(fields: Partial<Room> = {}): Room {
     settings: { gm_sees_all: false, players_add_tokens: true },
     me: { id: "u1", role: "gm" },
     members: [
-      { id: "u1", name: "Mara", role: "gm", online: true },
-      { id: "u2", name: "Ilse", role: "player", online: false },
+      { id: "u1", name: "Mara", role: "gm", online: true, muted: false },
+      { id: "u2", name: "Ilse", role: "player", online: false, muted: false },
     ],
     scenes: [scene()],
     tokens: [token()],
@@ -51,6 +51,7 @@ export function room(fields: Partial<Room> = {}): Room {
     doors: [],
     lights: [],
     drawings: [],
+    placed: [],
     turn: null,
     chat: [],
     ...fields,

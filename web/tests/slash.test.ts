@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { parseLine } from "../src/room/slash";
 import type { Member } from "../src/protocol/types";
 
-const member = (id: string, name: string): Member => ({ id, name, role: "player", online: true });
+const member = (id: string, name: string): Member => ({ id, name, role: "player", online: true, muted: false });
 const members = [member("me", "Mara"), member("a", "Ann"), member("am", "Ann Marie"), member("t", "Tomas")];
 const parse = (line: string) => parseLine(line, members, "me");
 

@@ -24,7 +24,7 @@ describe("a link to a table", () => {
 });
 
 describe("marks", () => {
-  const member = (id: string) => ({ id, name: id, role: "player" as const, online: true });
+  const member = (id: string) => ({ id, name: id, role: "player" as const, online: true, muted: false });
 
   it("differ for up to eight members", () => {
     const marks = marksOf(Array.from({ length: 8 }, (_, at) => member(`user-${at}`)));

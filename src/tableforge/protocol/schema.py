@@ -72,6 +72,11 @@ def document() -> dict[str, Any]:
             return {"type": "array", "items": node["prefixItems"], "additionalItems": False}
         if "enum" in node and frozenset(node["enum"]) in words:
             return {"$ref": PREFIX + words[frozenset(node["enum"])]}
+        if (
+            node.get("type") == "object"
+            and not {"properties", "additionalProperties"} & node.keys()
+        ):
+            node["additionalProperties"] = True
         if isinstance(node.get("description"), str):
             node["description"] = inspect.cleandoc(node["description"])
         return {key: value for key, value in node.items() if key not in {"title", "default"}}

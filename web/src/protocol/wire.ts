@@ -196,8 +196,12 @@ export interface Drawing {
   id: string;
   scene: string;
   owner: string;
-  shape: {};
-  style: {};
+  shape: {
+    [k: string]: unknown;
+  };
+  style: {
+    [k: string]: unknown;
+  };
 }
 /**
  * A member (`id`) whom the GM put into a scene of their own.
@@ -881,8 +885,12 @@ export interface AddDrawing {
   type: "draw.add";
   room: string;
   id: string;
-  shape: {};
-  style?: {};
+  shape: {
+    [k: string]: unknown;
+  };
+  style?: {
+    [k: string]: unknown;
+  };
   scene?: string;
 }
 export interface RemoveDrawing {

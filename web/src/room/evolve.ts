@@ -3,7 +3,7 @@
  * of the table lives in the server. What a member may no longer see goes first, then what they may see from now on comes,
  * then the event itself. Lists that change are replaced, the others stay the same object.
  */
-import type { ChatEntry, Room, RoomEvent, Scene, Token } from "../protocol/types";
+import type { ChatLine, Member, Role, Room, RoomEvent, Scene, SeenEvent, Token } from "../protocol/types";
 
 export const CHAT_SHOWN = 100;
 
@@ -46,40 +46,58 @@ function withoutScene(room: Room, id: string): Room {
     doors: room.doors.filter(stays),
     lights: room.lights.filter(stays),
     drawings: room.drawings.filter(stays),
+    placed: room.placed.filter(stays),
+  };
+}
+
+type Things = Partial<Pick<Room, "scenes" | "tokens" | "walls" | "doors" | "lights" | "drawings" | "placed">>;
+
+/** Puts whole objects in, list by list. */
+function withThings(room: Room, things: Things): Room {
+  return {
+    ...room,
+    scenes: put(room.scenes, ...(things.scenes ?? [])),
+    tokens: put(room.tokens, ...(things.tokens ?? [])),
+    walls: put(room.walls, ...(things.walls ?? [])),
+    doors: put(room.doors, ...(things.doors ?? [])),
+    lights: put(room.lights, ...(things.lights ?? [])),
+    drawings: put(room.drawings, ...(things.drawings ?? [])),
+    placed: put(room.placed, ...(things.placed ?? [])),
   };
 }
 
 /** The room after `event`, the one at `offset` of its log, as this member was told of it. */
 export function evolve(room: Room, event: RoomEvent, offset: number): Room {
+  if (event.type === "hidden") return room;
   const { gone, shown } = event;
   let next = room;
   if (gone) {
-    for (const scene of gone.scenes ?? []) next = withoutScene(next, scene);
-    next = { ...next, tokens: drop(next.tokens, gone.tokens), drawings: drop(next.drawings, gone.drawings) };
-  }
-  if (shown) {
     next = {
       ...next,
-      scenes: put(next.scenes, ...(shown.scenes ?? [])),
-      tokens: put(next.tokens, ...(shown.tokens ?? [])),
-      drawings: put(next.drawings, ...(shown.drawings ?? [])),
-      ...(shown.turn === undefined ? {} : { turn: shown.turn }),
+      scenes: drop(next.scenes, gone.scenes),
+      tokens: drop(next.tokens, gone.tokens),
+      walls: drop(next.walls, gone.walls),
+      doors: drop(next.doors, gone.doors),
+      lights: drop(next.lights, gone.lights),
+      drawings: drop(next.drawings, gone.drawings),
+      placed: drop(next.placed, gone.placed),
     };
+  }
+  if (shown) {
+    next = withThings(next, shown);
+    if (shown.turn !== undefined) next = { ...next, turn: shown.turn };
   }
   return apply(next, event, offset);
 }
 
-function apply(room: Room, event: RoomEvent, offset: number): Room {
+function apply(room: Room, event: SeenEvent, offset: number): Room {
   switch (event.type) {
-    case "hidden":
-    case "scene.placed":
-      return room;
     case "room.created":
       return {
         ...room,
         name: event.name,
         visibility: event.visibility,
-        members: put(room.members, { id: event.by ?? "", name: event.member_name, role: "gm", online: false }),
+        members: put(room.members, newMember(event.by ?? "", event.member_name, "gm")),
         scenes: put(room.scenes, { ...event.scene, active: true }),
       };
     case "room.changed":
@@ -90,13 +108,8 @@ function apply(room: Room, event: RoomEvent, offset: number): Room {
         tags: event.tags ?? room.tags,
         settings: event.settings ?? room.settings,
       };
-    case "member.joined": {
-      const online = room.members.find((member) => member.id === event.user)?.online ?? false;
-      return {
-        ...room,
-        members: put(room.members, { id: event.user, name: event.name, role: event.role, online }),
-      };
-    }
+    case "member.joined":
+      return { ...room, members: put(room.members, newMember(event.user, event.name, event.role)) };
     case "member.changed": {
       const { user, name, role, muted } = event;
       const fields = { ...(name && { name }), ...(role && { role }), ...(muted !== undefined && { muted }) };
@@ -107,9 +120,17 @@ function apply(room: Room, event: RoomEvent, offset: number): Room {
       };
     }
     case "member.removed":
-      return { ...room, members: drop(room.members, [event.user]) };
-    case "scene.created":
-      return { ...room, scenes: put<Scene>(room.scenes, { ...event.scene, active: false }) };
+      return { ...room, members: drop(room.members, [event.user]), placed: drop(room.placed, [event.user]) };
+    case "scene.created": {
+      const { tokens, walls, doors, lights, drawings } = event;
+      const scenes = put<Scene>(room.scenes, { ...event.scene, active: false });
+      return { ...withThings(room, compact({ tokens, walls, doors, lights, drawings })), scenes };
+    }
+    case "scene.placed": {
+      const { scene, members } = event;
+      const placed = scene === null ? [] : members.map((id) => ({ id, scene }));
+      return { ...room, placed: scene === null ? drop(room.placed, members) : put(room.placed, ...placed) };
+    }
     case "scene.updated":
       return { ...room, scenes: assign(room.scenes, event.scene, pick(event, SCENE_FIELDS)) };
     case "scene.activated":
@@ -133,15 +154,14 @@ function apply(room: Room, event: RoomEvent, offset: number): Room {
       return { ...room, doors: put(drop(room.doors, event.removed), ...(event.doors ?? [])) };
     case "light.changed":
       return { ...room, lights: put(drop(room.lights, event.removed), ...(event.lights ?? [])) };
-    case "chat.said":
-      return said(room, { ...entry(event, offset), kind: "chat.said", text: event.text, to: event.to ?? [] });
+    case "chat.said": {
+      const { by = "", at = "", id = "", text, to } = event;
+      return told(room, { type: "chat.said", offset, by, at, id, text, ...(to && { to }) });
+    }
     case "dice.rolled": {
-      const { expression, total, dice, label } = event;
-      const roll =
-        expression === undefined
-          ? null
-          : { expression, ...(total !== undefined && { total }), ...(dice && { dice }), ...(label && { label }) };
-      return said(room, { ...entry(event, offset), kind: "dice.rolled", visibility: event.visibility, roll });
+      const { by = "", at = "", id = "", visibility, expression, total, dice, label } = event;
+      const roll = compact({ expression, total, dice, label });
+      return told(room, { type: "dice.rolled", offset, by, at, id, visibility, ...roll });
     }
     case "turn.changed":
       return { ...room, turn: event.turn };
@@ -177,11 +197,22 @@ const TOKEN_FIELDS = [
   "locked",
 ] as const;
 
-function pick<T extends object, K extends keyof T>(from: T, fields: readonly K[]): Pick<T, K> {
-  return Object.fromEntries(fields.filter((key) => from[key] !== undefined).map((key) => [key, from[key]])) as Pick<
-    T,
-    K
-  >;
+function pick<T extends object, K extends keyof T>(
+  from: T,
+  fields: readonly K[],
+): { [F in K]?: Exclude<T[F], undefined> } {
+  return compact(Object.fromEntries(fields.map((key) => [key, from[key]])) as Pick<T, K>);
+}
+
+/** Without the fields that are not there. */
+function compact<T extends object>(fields: T): { [F in keyof T]?: Exclude<T[F], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [F in keyof T]?: Exclude<T[F], undefined>;
+  };
+}
+
+function newMember(id: string, name: string, role: Role): Member {
+  return { id, name, role, online: false, muted: false };
 }
 
 function moved(tokens: Token[], event: Extract<RoomEvent, { type: "token.moved" }>): Token[] {
@@ -196,19 +227,6 @@ function moved(tokens: Token[], event: Extract<RoomEvent, { type: "token.moved" 
   });
 }
 
-function entry(event: RoomEvent, offset: number): Omit<ChatEntry, "kind"> {
-  return {
-    offset,
-    by: event.by ?? "",
-    at: event.at ?? "",
-    id: event.id ?? "",
-    text: "",
-    to: [],
-    visibility: "public",
-    roll: null,
-  };
-}
-
-function said(room: Room, line: ChatEntry): Room {
+function told(room: Room, line: ChatLine): Room {
   return { ...room, chat: [...room.chat, line].slice(-CHAT_SHOWN) };
 }

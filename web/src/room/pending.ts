@@ -42,7 +42,9 @@ export function unanswered(list: readonly Pending[]): readonly Pending[] {
 
 function movesOf(command: RoomCommand): readonly Move[] {
   if (command.type !== "token.move") return [];
-  return "moves" in command ? command.moves : [command];
+  const { token, x, y, rotation, moves = [] } = command;
+  if (token === undefined || x === undefined || y === undefined) return moves;
+  return [{ token, x, y, ...(rotation !== undefined && { rotation }) }];
 }
 
 /** The pieces as their mover already sees them: the room's, with every move on its way laid over, oldest first. */

@@ -6,7 +6,7 @@ import { Connection, Unanswered, type Reply } from "../protocol/connection";
 import { imageAddress } from "../protocol/address";
 import { Refusal, UNREACHABLE, type Problem } from "../protocol/problem";
 import type {
-  ChatEntry,
+  ChatLine,
   Door,
   Drawing,
   Light,
@@ -130,7 +130,7 @@ export class RoomStore implements BoardPort {
     return token !== null && this.tokens.some(({ id }) => id === token) ? token : null;
   });
   readonly chosen = $derived<Token[]>(this.tokens.filter(({ id }) => this.selection.has(id)));
-  readonly chat = $derived<ChatEntry[]>(this.room?.chat ?? []);
+  readonly chat = $derived<ChatLine[]>(this.room?.chat ?? []);
   readonly typing = $derived<string[]>(
     [...this.typingUntil].flatMap(([user, until]) => (until > this.now ? [this.personOf(user).name] : [])),
   );
@@ -419,13 +419,12 @@ export class RoomStore implements BoardPort {
       return;
     }
     this.offset = offset;
-    const own = event.by === this.me.id ? (event.id ?? null) : null;
+    const { by, id } = event.type === "hidden" ? {} : event;
+    const own = by === this.me.id ? (id ?? null) : null;
     this.pending = settled(this.pending, offset, own);
     if (own !== null && !this.inFlight.has(own)) this.answer(own, { offset }); // its reply was lost with the line
-    if (event.by !== undefined) {
-      const typing = new Map(this.typingUntil);
-      if (event.type === "chat.said" && typing.delete(event.by)) this.typingUntil = typing;
-    }
+    const typing = new Map(this.typingUntil);
+    if (event.type === "chat.said" && typing.delete(by ?? "")) this.typingUntil = typing;
     this.keepSelection();
     this.takeNote(before, event, offset);
     this.tellNews(before, event);
@@ -517,7 +516,7 @@ export class RoomStore implements BoardPort {
   }
 
   private tellNews(before: Room, event: RoomEvent): void {
-    if (event.by === undefined || event.by === this.me.id || this.room === null) return;
+    if (event.type === "hidden" || event.by === undefined || event.by === this.me.id || this.room === null) return;
     const by = this.personOf(event.by);
     const onView = (tokens: Token[], ids: readonly string[]): Token[] =>
       tokens.filter(({ id, scene }) => ids.includes(id) && scene === this.scene?.id);
