@@ -1,23 +1,26 @@
 """The HTTP application: the routes, what happens to errors, and the edge around both."""
 
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from litestar import Litestar
+from litestar import HttpMethod, Litestar, Response, route
 from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
 from tableforge.api import health, imports, pages
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
 from tableforge.api.body import BODY_BYTES
+from tableforge.api.caller import Caller
 from tableforge.api.documents import openapi
 from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.edge import Application, Edge
 from tableforge.api.house import House
-from tableforge.api.problems import answer_problem
+from tableforge.api.problems import allow, answer_problem
 from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
@@ -29,7 +32,7 @@ from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.rooms.service import RoomService
 
-ROUTES: Final[list[Any]] = [
+ROUTES: Final[list[HTTPRouteHandler]] = [
     *health.ROUTES,
     *session_routes.ROUTES,
     *room_routes.ROUTES,
@@ -37,6 +40,26 @@ ROUTES: Final[list[Any]] = [
     *asset_routes.ROUTES,
     *pages.ROUTES,
 ]
+
+
+PARAMETER_TYPE: Final = re.compile(r":\w+(?=})")
+
+
+def options_of(routes: list[HTTPRouteHandler]) -> HTTPRouteHandler:
+    """Answers OPTIONS for all addresses: the framework's own answer forgets methods that came later."""
+    methods: dict[str, set[str]] = {}
+    for handler in routes:
+        for path in handler.paths:
+            plain = PARAMETER_TYPE.sub("", path)
+            methods.setdefault(plain, {"OPTIONS"}).update(map(str, handler.http_methods))
+    paths = sorted({path for handler in routes for path in handler.paths})
+
+    @route(paths, http_method=[HttpMethod.OPTIONS], status_code=204)
+    async def options(request: Caller) -> Response[None]:
+        template = request.scope["path_template"]
+        return Response(None, status_code=204, headers={"allow": allow(methods[template])})
+
+    return options
 
 
 def create_app(
@@ -73,7 +96,7 @@ def create_app(
         unready=unready,
     )
     app = Litestar(
-        route_handlers=list(ROUTES),
+        route_handlers=[options_of(ROUTES), *ROUTES],
         exception_handlers={Exception: answer_problem},
         state=State({"house": house}),
         openapi_config=None,

@@ -6,7 +6,7 @@ The framework's own generator describes its lenient converters, not our strict d
 import inspect
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Litestar
@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 from tableforge.api.problems import PROBLEM_TYPE, TITLES, Internal, Misdirected, Problem
+from tableforge.domain.commands import Command
 from tableforge.errors import (
     Conflict,
     Forbidden,
@@ -79,6 +80,8 @@ def openapi(app: Litestar, *, version: str, base_path: str) -> bytes:
     unique = list(dict.fromkeys(types))
     schemas, components = msgspec.json.schema_components(unique, ref_template=REFERENCE)
     schema_of = dict(zip(unique, schemas, strict=True))
+    for command in get_args(Command):
+        components[command.__name__]["required"].remove("room")  # the path names it
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler, said in routes:
         paths.setdefault(path, {})[method.lower()] = operation(
@@ -141,10 +144,17 @@ def operation(
         made["parameters"] = parameters
     if said.takes is not None:
         made["requestBody"] = {
-            "required": True,
+            "required": needs_body(said.takes, components),
             "content": dict([content(said.takes, schema_of)]),
         }
     return made
+
+
+def needs_body(said: Any, components: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to do without a body: where nothing in it has to be said, there is."""
+    if isinstance(said, type):
+        return bool(components[said.__name__]["required"])
+    return True
 
 
 def in_braces(path: str) -> list[str]:

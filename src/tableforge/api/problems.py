@@ -1,5 +1,6 @@
 """Every failure as an RFC 9457 problem document, those of the framework included."""
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
@@ -133,6 +134,11 @@ def from_framework(error: HTTPException, path: str) -> TableForgeError:
             return failed()
 
 
+def allow(methods: Collection[str]) -> str:
+    """The Allow header of an address: whatever gives a body on GET is also asked by HEAD."""
+    return ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+
+
 def failed() -> Internal:
     """What is told of a mistake in the program: nothing but that it happened."""
     return Internal(
@@ -150,11 +156,8 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
             told: TableForgeError = error
         case HTTPException():
             told = from_framework(error, request.scope["path"])
-            extra = {
-                name.lower(): value
-                for name, value in (error.headers or {}).items()
-                if name.lower() == "allow"
-            }
+            allowed = (error.headers or {}).get("allow")
+            extra = {"allow": allow(allowed.split(", "))} if allowed else {}
         case _:
             told = failed()
     if isinstance(told, Internal):
