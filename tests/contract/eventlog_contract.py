@@ -56,9 +56,7 @@ class Writer:
             future.set_result(outcome)
 
         self.log.append_nowait(
-            Append(
-                room, expected, 1, tuple(events), key or self.key(), digest, done, facts, opens
-            )
+            Append(room, expected, 1, tuple(events), key or self.key(), digest, done, facts, opens)
         )
         return future
 
@@ -184,7 +182,9 @@ class EventLogContract:
         assert await log.snapshot_at("r", 29) == Snapshot(20, 2, b"again")
         assert await log.snapshot_at("r", 1000) == Snapshot(30, 1, b"state 30")
 
-    async def test_el8_a_deleted_stream_is_missing_until_it_is_restored(self, log: EventLog) -> None:
+    async def test_el8_a_deleted_stream_is_missing_until_it_is_restored(
+        self, log: EventLog
+    ) -> None:
         writer = Writer(log)
         await writer.open("r")
         await log.delete("r", at="2026-01-01T00:00:00Z")
@@ -201,7 +201,8 @@ class EventLogContract:
         writer = Writer(log)
         await writer.open("one")
         await writer.open(
-            "two", Facts("50% Harbour_", "public", ("sea", "night"), (("bo", "gm"), ("ada", "player")))
+            "two",
+            Facts("50% Harbour_", "public", ("sea", "night"), (("bo", "gm"), ("ada", "player"))),
         )
         await writer.open("three", Facts("Open sea", "public", ("sea",), (("bo", "gm"),)))
 
@@ -213,6 +214,14 @@ class EventLogContract:
 
         assert await names("ada", public=False) == ["50% Harbour_", "Salt Road"]
         assert await names("ada", public=True) == ["Open sea"]
+        own = await log.list_rooms(
+            user="ada", public=False, query="", tag="", before=None, limit=10
+        )
+        assert [row.role for row in own] == ["player", "gm"]
+        open_to_all = await log.list_rooms(
+            user="ada", public=True, query="", tag="", before=None, limit=10
+        )
+        assert [row.role for row in open_to_all] == [None]
         assert await names("", public=True) == ["Open sea", "50% Harbour_"]
         assert await names("", public=True, query="HARB") == ["50% Harbour_"]
         assert await names("", public=True, query="0% h") == ["50% Harbour_"]

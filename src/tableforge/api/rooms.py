@@ -44,12 +44,13 @@ class RoomQuery(Struct, frozen=True):
 
 
 class RoomLine(Struct, frozen=True):
-    """One room of a listing; `members` is a count, `updated` the time of its newest event."""
+    """One room of a listing; `members` is a count, `updated` the time of its newest event, `role` the caller's own there."""
 
     id: str
     name: str
     members: int
     updated: str
+    role: Role | None
 
 
 class RoomPage(Struct, frozen=True):
@@ -180,7 +181,7 @@ async def list_rooms(request: Caller) -> RoomPage:
         query=query.q,
         tag=query.tag,
     )
-    lines = [RoomLine(row.id, row.name, row.members, row.updated) for row in found.rooms]
+    lines = [RoomLine(row.id, row.name, row.members, row.updated, row.role) for row in found.rooms]
     return RoomPage(lines, found.next)
 
 

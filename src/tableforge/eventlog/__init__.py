@@ -53,7 +53,10 @@ class Facts(Struct, frozen=True):
 
 
 class RoomRow(NamedTuple):
-    """One line of a listing. `place` orders rooms by age; `updated` is the time of the newest event, RFC 3339."""
+    """One line of a listing. `place` orders rooms by age; `updated` is the time of the newest event, RFC 3339.
+
+    `role` is the role of whom the listing is for, None where they have no seat.
+    """
 
     place: int
     id: str
@@ -61,6 +64,7 @@ class RoomRow(NamedTuple):
     visibility: Visibility
     members: int
     updated: str
+    role: Role | None
 
 
 class Append(Struct, eq=False):

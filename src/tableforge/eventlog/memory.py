@@ -113,7 +113,8 @@ class MemoryEventLog:
         rows = []
         for room, stream in self._streams.items():
             facts = stream.facts
-            seated = user in dict(facts.seats)
+            role = dict(facts.seats).get(user)
+            seated = role is not None
             wanted = (facts.visibility == "public" and not seated) if public else seated
             if (
                 wanted
@@ -123,10 +124,11 @@ class MemoryEventLog:
                 and (before is None or stream.place < before)
             ):
                 at = msgspec.json.decode(stream.events[-1].data)["at"]
+                members = len(facts.seats)
                 rows.append(
-                    RoomRow(stream.place, room, facts.name, facts.visibility, len(facts.seats), at)
+                    RoomRow(stream.place, room, facts.name, facts.visibility, members, at, role)
                 )
-        return sorted(rows, reverse=True)[:limit]
+        return sorted(rows, key=lambda row: -row.place)[:limit]
 
     async def all_rooms(self, *, after: str, limit: int) -> list[str]:
         """See the contract."""

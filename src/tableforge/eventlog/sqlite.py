@@ -69,7 +69,7 @@ LIST_OWN = Statement(
     " ".join(
         (
             LIST_COLUMNS,
-            "FROM seats s JOIN rooms r ON r.num = s.room WHERE s.user = ? AND",
+            ", s.role FROM seats s JOIN rooms r ON r.num = s.room WHERE s.user = ? AND",
             LIST_FILTER,
         )
     ),
@@ -79,7 +79,7 @@ LIST_PUBLIC = Statement(
     " ".join(
         (
             LIST_COLUMNS,
-            "FROM rooms r WHERE r.visibility = 'public' AND NOT EXISTS",
+            ", NULL FROM rooms r WHERE r.visibility = 'public' AND NOT EXISTS",
             "(SELECT 1 FROM seats s WHERE s.room = r.num AND s.user = ?) AND",
             LIST_FILTER,
         )

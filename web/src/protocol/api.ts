@@ -13,8 +13,8 @@ export interface RoomSummary {
   name: string;
   members: number;
   updated: string;
-  /** The role one has there; absent at tables one does not sit at. */
-  role?: Role;
+  /** The role one has there; null at tables one does not sit at. */
+  role: Role | null;
 }
 
 export interface RoomPage {
