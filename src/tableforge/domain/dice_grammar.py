@@ -297,7 +297,7 @@ class _Modifiers:
     def pool(self, *, count: int, sides: Sides, position: int) -> Pool:
         """The pool with all of them, once they are known to make sense together."""
         endless = [reroll for reroll in self._rerolls if not reroll.once]
-        if endless and self._every_face_passes([reroll.test for reroll in endless]):
+        if self._every_face_passes([reroll.test for reroll in endless]):
             raise IllFormed(
                 f"With the reroll at character {endless[-1].position + 1} every face would be rolled again, for ever.",
                 "Leave at least one face that stays, as in 1d6r<3.",

@@ -80,6 +80,7 @@ def refused(expression: str) -> IllFormed:
         ("1d6 attack", 4, "'attack' at character 5 means nothing here."),
         ("round(2.5)", 0, "'round' at character 1 means nothing here."),
         ("maximum(1)", 0, "'maximum' at character 1 means nothing here."),
+        ("2d6khr x", 7, "'x' at character 8 means nothing here."),
         ("4d6khx3", 3, "'khx' at character 4 means nothing here."),
         # signs that look like others
         (
