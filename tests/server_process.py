@@ -29,9 +29,9 @@ def free_port() -> int:
 class ServerProcess:
     """`python -m tableforge serve` on a data folder. Settings are given as environment names."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.port = port or free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.websocket = f"ws://127.0.0.1:{self.port}/ws"
         self.settings = settings
@@ -47,7 +47,11 @@ class ServerProcess:
         """Start it, and wait until it serves."""
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {
-            **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name in {"PATH", "HOME", "LANG", "TMPDIR"}
+            },
             "PORT": str(self.port),
             "TABLEFORGE_DATA": str(self.folder / "data"),
             "LOG_FORMAT": "json",
@@ -124,8 +128,12 @@ class Person:
         self.token: str = made.json()["token"]
         self.id: str = made.json()["user"]["id"]
         self.name = name
+        # Nothing is kept alive between calls, so there is nothing to close afterwards.
         self.http = httpx.Client(
-            base_url=server.url, headers={"authorization": f"Bearer {self.token}"}, timeout=30
+            base_url=server.url,
+            headers={"authorization": f"Bearer {self.token}"},
+            timeout=30,
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
         self._commands = 0
 

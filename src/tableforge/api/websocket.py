@@ -204,7 +204,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut whole frames off what came in; the usual kind is taken here, the rest by the library."""
-        if not self._open:
+        if not self._open or self._closing:
+            # Before the handshake's end and after our close frame the library alone listens.
             self._feed(data)
             return
         if self._buffer:
@@ -218,7 +219,7 @@ class Connection(asyncio.Protocol):
             if not masked or size > self._limit:
                 why = f"message over {self._limit} bytes" if masked else "frame is not masked"
                 self.close(CloseCode.BAD_REQUEST, why)
-                return
+                break
             stop = body + size
             if stop > len(data):
                 break
@@ -228,7 +229,13 @@ class Connection(asyncio.Protocol):
             else:
                 self._feed(data[at:stop])
             at = stop
-        self._buffer = b"" if self._closing else data[at:]
+        self._keep(data[at:])
+
+    def _keep(self, rest: bytes) -> None:
+        """What is left of the last read: a frame's beginning, or what came behind the frame that ended the talk."""
+        self._buffer = b"" if self._closing else rest
+        if self._closing:
+            self._feed(rest)
 
     def eof_received(self) -> None:
         """See asyncio."""
