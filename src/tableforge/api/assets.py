@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 from litestar import Response, get, post
 from litestar.datastructures import ETag
+from litestar.params import FromPath
 from litestar.response import File
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -105,7 +106,7 @@ async def list_assets(request: Caller) -> SeenAssets:
     "/api/assets/{asset:str}",
     opt=documented(gives={200: "image/*", 304: None}, refuses=(NotFound,), tag="asset"),
 )
-async def get_asset(request: Caller, asset: str) -> Response[bytes] | File:
+async def get_asset(request: Caller, asset: FromPath[str]) -> Response[bytes] | File:
     """The picture, for its uploader and for members who see it at a table."""
     return await served(request, asset, thumbnail=False)
 
@@ -114,7 +115,7 @@ async def get_asset(request: Caller, asset: str) -> Response[bytes] | File:
     "/api/assets/{asset:str}/thumbnail",
     opt=documented(gives={200: "image/*", 304: None}, refuses=(NotFound,), tag="asset"),
 )
-async def get_thumbnail(request: Caller, asset: str) -> Response[bytes] | File:
+async def get_thumbnail(request: Caller, asset: FromPath[str]) -> Response[bytes] | File:
     """The picture made small, for the same people."""
     return await served(request, asset, thumbnail=True)
 

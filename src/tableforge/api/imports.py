@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import post
+from litestar.params import FromPath
 from msgspec import Meta, Struct
 
 from tableforge.api.auth import signed_in
@@ -60,7 +61,7 @@ class Imported(Struct, frozen=True):
         refuses=(*COMMAND, *UPLOAD),
     ),
 )
-async def import_file(request: Caller, room: str) -> Imported:
+async def import_file(request: Caller, room: FromPath[str]) -> Imported:
     """Make a scene of a picture or a Universal VTT file, for GMs; a refused file leaves nothing behind."""
     house = house_of(request)
     session = await signed_in(request)

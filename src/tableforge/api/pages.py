@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Response, get
+from litestar.params import FromPath
 
 from tableforge.api.caller import Caller, peer_in
 from tableforge.api.edge import header
@@ -34,13 +35,13 @@ async def lobby(request: Caller) -> Response[bytes]:
 
 
 @get("/r/{room:str}")
-async def table(request: Caller, room: str) -> Response[bytes]:
+async def table(request: Caller, room: FromPath[str]) -> Response[bytes]:
     """The table; the same page for every room, whether or not it exists."""
     return send_file(request, house_of(request).client.file(INDEX), page=True)
 
 
 @get("/{name:path}")
-async def static(request: Caller, name: str) -> Response[bytes]:
+async def static(request: Caller, name: FromPath[str]) -> Response[bytes]:
     """A file of the web client."""
     return send_file(request, house_of(request).client.file(name.lstrip("/")))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import delete, get, patch, post
+from litestar.params import FromPath
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from tableforge.api.auth import require_admin, signed_in, signed_in_if_known
@@ -204,7 +205,7 @@ async def create_room(request: Caller) -> CreatedRoom:
 
 
 @get("/api/rooms/{room:str}", opt=documented(gives={200: RoomSummary}, refuses=(*ROOM, Forbidden)))
-async def get_room(request: Caller, room: str) -> RoomSummary:
+async def get_room(request: Caller, room: FromPath[str]) -> RoomSummary:
     """Tell what the room is and who belongs to it."""
     session = await signed_in(request)
     return summary(await house_of(request).rooms.snapshot(room, session.user_id))
@@ -223,7 +224,7 @@ def summary(snapshot: RoomSnapshot) -> RoomSummary:
     "/api/rooms/{room:str}",
     opt=documented(takes=RoomChanges, gives={200: RoomSummary}, refuses=COMMAND),
 )
-async def change_room(request: Caller, room: str) -> RoomSummary:
+async def change_room(request: Caller, room: FromPath[str]) -> RoomSummary:
     """Change name, visibility, tags or settings; for GMs."""
     house = house_of(request)
     session = await signed_in(request)
@@ -241,7 +242,7 @@ async def change_room(request: Caller, room: str) -> RoomSummary:
 
 
 @delete("/api/rooms/{room:str}", opt=documented(gives={204: None}, refuses=ROOM))
-async def delete_room(request: Caller, room: str) -> None:
+async def delete_room(request: Caller, room: FromPath[str]) -> None:
     """Delete the room, for GMs: gone at once, restorable for 7 days from the server's shell."""
     session = await signed_in(request)
     await house_of(request).rooms.delete(room, session.user_id)
@@ -252,7 +253,7 @@ async def delete_room(request: Caller, room: str) -> None:
     status_code=200,
     opt=documented(takes=Joining, gives={200: Joined}, refuses=INVITE),
 )
-async def join_room(request: Caller, room: str) -> Joined:
+async def join_room(request: Caller, room: FromPath[str]) -> Joined:
     """Take a seat by an invite, or at a public room without one.
 
     Whoever has a seat keeps the higher of both roles; an invite that would not raise it is not used up.
@@ -304,7 +305,7 @@ async def sit_down(house: House, room: str, session: Session, role: Role) -> Non
 
 
 @delete("/api/rooms/{room:str}/members/me", opt=documented(gives={204: None}, refuses=COMMAND))
-async def leave_room(request: Caller, room: str) -> None:
+async def leave_room(request: Caller, room: FromPath[str]) -> None:
     """Leave the room; the last GM cannot."""
     house = house_of(request)
     session = await signed_in(request)
@@ -328,7 +329,7 @@ async def require_gm(house: House, room: str, session: Session, what: str) -> No
     "/api/rooms/{room:str}/invites",
     opt=documented(takes=NewInvite, gives={201: MadeInvite}, refuses=ROOM),
 )
-async def make_invite(request: Caller, room: str) -> MadeInvite:
+async def make_invite(request: Caller, room: FromPath[str]) -> MadeInvite:
     """Make an invite, for GMs."""
     house = house_of(request)
     session = await signed_in(request)
@@ -353,7 +354,7 @@ async def make_invite(request: Caller, room: str) -> MadeInvite:
 @delete(
     "/api/rooms/{room:str}/invites/{invite:str}", opt=documented(gives={204: None}, refuses=ROOM)
 )
-async def delete_invite(request: Caller, room: str, invite: str) -> None:
+async def delete_invite(request: Caller, room: FromPath[str], invite: FromPath[str]) -> None:
     """Let an invite open nothing any more, for GMs; who came by it stays."""
     house = house_of(request)
     session = await signed_in(request)
@@ -365,7 +366,7 @@ async def delete_invite(request: Caller, room: str, invite: str) -> None:
     "/api/rooms/{room:str}/snapshot",
     opt=documented(gives={200: RoomSnapshot}, refuses=(*ROOM, Forbidden)),
 )
-async def get_snapshot(request: Caller, room: str) -> RoomSnapshot:
+async def get_snapshot(request: Caller, room: FromPath[str]) -> RoomSnapshot:
     """The room as the caller may see it now."""
     session = await signed_in(request)
     return await house_of(request).rooms.snapshot(room, session.user_id)
@@ -375,7 +376,7 @@ async def get_snapshot(request: Caller, room: str) -> RoomSnapshot:
     "/api/rooms/{room:str}/events",
     opt=documented(query=EventsQuery, gives={200: DocumentedEvents}, refuses=(*ROOM, Forbidden)),
 )
-async def get_events(request: Caller, room: str) -> EventsSeen:
+async def get_events(request: Caller, room: FromPath[str]) -> EventsSeen:
     """The room's history behind an offset, as the caller was allowed to see it then."""
     session = await signed_in(request)
     query = queried(request, EventsQuery)
@@ -388,7 +389,7 @@ async def get_events(request: Caller, room: str) -> EventsSeen:
     status_code=200,
     opt=documented(takes=Command, gives={200: Reply}, refuses=COMMAND),
 )
-async def send_command(request: Caller, room: str) -> Reply:
+async def send_command(request: Caller, room: FromPath[str]) -> Reply:
     """Carry out one command, as the WebSocket's `room.command` does; the path names the room already."""
     session = await signed_in(request)
     raw = await request.body()
