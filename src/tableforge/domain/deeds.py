@@ -117,11 +117,12 @@ def _fixtures(
 def poses(
     before: Mapping[str, Token], event: TokenMoved, after: Mapping[str, Token]
 ) -> tuple[PoseChange, ...]:
-    """What a move touched."""
+    """What a move touched: not the pieces of a group that stood there already."""
     if event.moves is UNSET:
         assert event.token is not UNSET
         return (_pose_change(event.token, before, after),)
-    return tuple([_pose_change(way.token, before, after) for way in event.moves])
+    changes = [_pose_change(way.token, before, after) for way in event.moves]
+    return tuple([change for change in changes if change.before != change.after])
 
 
 def _pose_change(key: str, before: Mapping[str, Token], after: Mapping[str, Token]) -> PoseChange:
