@@ -121,11 +121,20 @@ class Unavailable(TableForgeError):
 def disk_refused(what: str, error: OSError) -> Unavailable:
     """Say what the disk's refusal means for whoever asked, and how an operator mends it; `what` did not happen."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        why, mend = "The disk is full.", "Free some room on the server's disk; nothing else is needed."
+        why, mend = (
+            "The disk is full.",
+            "Free some room on the server's disk; nothing else is needed.",
+        )
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        why, mend = "The data folder cannot be written.", "Give the server's user the right to write there."
+        why, mend = (
+            "The data folder cannot be written.",
+            "Give the server's user the right to write there.",
+        )
     else:
-        why, mend = f"The disk says: {error.strerror or error}.", "Run `tableforge doctor` on the server."
+        why, mend = (
+            f"The disk says: {error.strerror or error}.",
+            "Run `tableforge doctor` on the server.",
+        )
     return Unavailable(what, why, mend)
 
 

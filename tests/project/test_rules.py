@@ -43,5 +43,7 @@ def test_every_rule_is_tested() -> None:
 
 
 def test_every_numbered_test_has_a_rule() -> None:
-    unknown = {rule: sorted(files) for rule, files in named_by_tests().items() if rule not in rules()}
+    unknown = {
+        rule: sorted(files) for rule, files in named_by_tests().items() if rule not in rules()
+    }
     assert unknown == {}

@@ -210,7 +210,7 @@ class _Reader:
                 return _number(tokens[0])
             case "signed":
                 operand = self.expression(parts[0])
-                return Negation(operand) if tokens.count("-") % 2 else operand
+                return Negation(operand) if sum(sign == "-" for sign in tokens) % 2 else operand
             case "call":
                 return self._call(tokens[0], parts)
             case "pool":

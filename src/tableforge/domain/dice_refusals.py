@@ -76,6 +76,8 @@ def refuse_brackets(text: str, *, deepest: int) -> None:
                 )
             case ")":
                 still_open.pop()
+            case _:
+                pass  # a whole label
     if still_open:
         raise IllFormed(
             f"The '(' at character {still_open[-1] + 1} is never closed.",
@@ -86,7 +88,7 @@ def refuse_brackets(text: str, *, deepest: int) -> None:
 
 def explain(parser: lark.Lark, text: str, error: lark.UnexpectedInput) -> IllFormed:
     """The refusal for what `parser` could not read in `text`, given the error it raised."""
-    stop = error.pos_in_stream or 0
+    stop = error.pos_in_stream or 0  # type: ignore[redundant-expr]  # lark annotates it as always None
     piece, kind = text[stop : stop + 1], ""
     if isinstance(error, lark.UnexpectedToken):
         piece, kind = str(error.token), error.token.type
@@ -97,14 +99,16 @@ def explain(parser: lark.Lark, text: str, error: lark.UnexpectedInput) -> IllFor
     run = parser.parse_interactive()
     for token in read:
         run.feed_token(token)
-    expected = run.accepts()
+    expected: set[str] = run.accepts()  # type: ignore[no-untyped-call]  # lark leaves it bare
     previous = read[-1] if read else None
-    return (
-        _unknown(text, stop, expected)
-        or (previous and _unfinished(previous, expected))
-        or ("D" in expected and "_LPAR" in expected and _no_operand(text, stop, piece, previous))
-        or _no_operator(text, stop, piece, kind)
-    )
+    refusal = _unknown(text, stop, expected)
+    if refusal is None and previous is not None:
+        refusal = _unfinished(previous, expected)
+    if refusal is not None:
+        return refusal
+    if "D" in expected and "_LPAR" in expected:
+        return _no_operand(text, stop, piece, previous)
+    return _no_operator(text, stop, piece, kind)
 
 
 def _tokens_before(parser: lark.Lark, text: str, stop: int) -> list[lark.Token]:
