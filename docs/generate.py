@@ -139,13 +139,23 @@ def wire_types() -> str:
             "--additionalProperties=false",
         ]
         web("json-schema-to-typescript/dist/src/cli.js", "-i", schema, "-o", types, *flags)
-        text = types.read_text("utf-8")
-        text = re.sub(r" \*(?: \*)? ?\n \* This interface was ref.*\n.*\n", "", text)
-        text = re.sub(r"/\*\*\n \* This interface was ref.*\n.*\n \*/\n", "", text)
-        text = re.sub(r"export interface Schema \{[^}]*\}\n", "", text)
-        types.write_text(TYPES_MARK + text, "utf-8")
+        types.write_text(TYPES_MARK + tidied(types.read_text("utf-8")), "utf-8")
         web("prettier/bin/prettier.cjs", "--write", "--config", ROOT / "web" / ".prettierrc", types)
         return types.read_text("utf-8")
+
+
+def tidied(types: str) -> str:
+    """What json-schema-to-typescript writes, without its banner, its remarks on itself, and its empty root type."""
+    types = types[types.index("export type") :]
+    for remark in (
+        r" \* This interface was referenced by .*\n \* via the `definition` .*\n",
+        r" *\* @(min|max)Items \d+\n",
+        r"^( *)/\*\*\n(\1 \* *\n)*\1 \*/\n",
+        r"export interface Schema \{[^}]*\}\n",
+        r" \* *\n(?= \*/)",
+    ):
+        types = re.sub(remark, "", types, flags=re.MULTILINE)
+    return re.sub(r"^( *)/\*\*\n *\* (.*)\n *\*/$", r"\1/** \2 */", types, flags=re.MULTILINE)
 
 
 def web(program: str, *arguments: str | Path) -> None:

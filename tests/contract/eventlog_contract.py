@@ -62,7 +62,7 @@ class Writer:
 
     async def append(self, *args: object, **more: object) -> TableForgeError | None:
         async with asyncio.timeout(DEADLINE):
-            return await self.submit(*args, **more)  # type: ignore[arg-type]
+            return await self.submit(*args, **more)  # type: ignore[arg-type]  # checked by submit itself
 
     async def open(self, room: str, facts: Facts = FACTS) -> None:
         assert await self.append(room, 0, [event(1)], facts=facts, opens=f"epoch-{room}") is None
@@ -149,7 +149,7 @@ class EventLogContract:
         )
         assert outcomes[0] is outcomes[2] is outcomes[3] is None
         assert isinstance(outcomes[1], VersionConflict)
-        assert [(await log.head(room)).offset for room in "abc"] == [2, 1, 3]  # type: ignore[union-attr]
+        assert [(await log.head(room)).offset for room in "abc"] == [2, 1, 3]  # type: ignore[union-attr]  # the rooms are there
 
     async def test_el6_outcomes_of_a_room_come_once_each_in_the_order_of_submission(
         self, log: EventLog

@@ -55,7 +55,7 @@ class TestSqlite(EventLogContract):
             refused = await writer.append("r", 1, [event(2) + b" " * 200_000])
             assert isinstance(refused, LogUnavailable)
             assert "full" in refused.why
-            assert (await log.head("r")).offset == 1  # type: ignore[union-attr]
+            assert (await log.head("r")).offset == 1  # type: ignore[union-attr]  # the room is there
 
             def widen(connection: sqlite3.Connection) -> None:
                 connection.execute("PRAGMA max_page_count=1000000")

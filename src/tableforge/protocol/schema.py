@@ -12,7 +12,7 @@ import msgspec
 
 from tableforge.domain import dice, events, state, visibility
 from tableforge.domain.commands import Command
-from tableforge.domain.events import Seen
+from tableforge.domain.events import Event, Seen
 from tableforge.domain.signals import Signal
 from tableforge.domain.state import ChatLine, GridType, Layer, Role, Visibility
 from tableforge.domain.visibility import RoomView
@@ -41,13 +41,22 @@ PREFIX = "#/$defs/"
 
 def document() -> dict[str, Any]:
     """One schema whose `$defs` hold every event, command, signal and room that travels."""
-    unions = {"RoomEvent": Seen, "RoomCommand": Command, "RoomSignal": Signal, "ChatLine": ChatLine}
+    unions = {
+        "RoomEvent": Seen,
+        "StoredEvent": Event,
+        "RoomCommand": Command,
+        "RoomSignal": Signal,
+        "ChatLine": ChatLine,
+    }
     schemas, parts = msgspec.json.schema_components(
         [RoomView, *unions.values()], ref_template=PREFIX + "{name}"
     )
     definitions = {WIRE_NAMES.get(name, name): part for name, part in parts.items()}
-    for union, schema in zip(unions, schemas[1:], strict=True):
-        definitions[union] = {"anyOf": schema["anyOf"]}
+    members = {
+        union: [wire_reference(part) for part in schema["anyOf"]]
+        for union, schema in zip(unions, schemas[1:], strict=True)
+    }
+    named_unions = {frozenset(refs): union for union, refs in members.items()}
     words = {frozenset(get_args(alias)): name for name, alias in WORDS.items()}
     named = {name: {"enum": list(get_args(alias))} for name, alias in WORDS.items()}
 
@@ -66,8 +75,10 @@ def document() -> dict[str, Any]:
 
     def on_the_wire(node: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in node:
-            name = node["$ref"].removeprefix(PREFIX)
-            return {"$ref": PREFIX + WIRE_NAMES.get(name, name)}
+            return {"$ref": wire_reference(node)}
+        union = named_unions.get(frozenset(part.get("$ref", "") for part in node.get("anyOf", ())))
+        if union is not None:
+            return {"$ref": PREFIX + union}
         if "prefixItems" in node:
             return {"type": "array", "items": node["prefixItems"], "additionalItems": False}
         if "enum" in node and frozenset(node["enum"]) in words:
@@ -81,7 +92,17 @@ def document() -> dict[str, Any]:
             node["description"] = inspect.cleandoc(node["description"])
         return {key: value for key, value in node.items() if key not in {"title", "default"}}
 
-    return {"$schema": DRAFT, "$defs": {**walked(definitions, on_the_wire), **named}}
+    spelt_out = {
+        union: {"anyOf": [{"$ref": reference} for reference in refs]}
+        for union, refs in members.items()
+    }
+    return {"$schema": DRAFT, "$defs": {**walked(definitions, on_the_wire), **spelt_out, **named}}
+
+
+def wire_reference(node: Mapping[str, str]) -> str:
+    """Where a reference leads, under the name that the thing has on the wire."""
+    name = node["$ref"].removeprefix(PREFIX)
+    return PREFIX + WIRE_NAMES.get(name, name)
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
