@@ -3,7 +3,7 @@
 An event is redacted with the room before and after it. Whoever sees all of it gets it as it is stored; whoever sees nothing
 of it gets `hidden`; in between, an event tells no more than what the reader's own view of the table shows, before or after:
 
-- A group move is told without the pieces that the reader does not see.
+- A group move is told without the pieces that the reader does not see, and as a single one if only one is left.
 - A piece that is hidden from the reader's eyes: `token.updated` names it with no fields, and `gone` takes it away. Neither
   the way it was hidden nor what else was changed is told. When it comes into sight, `shown` brings the whole piece.
 - When the scene in front of the reader changes, `gone` and `shown` exchange everything on it; of a `scene.placed` others than
@@ -368,6 +368,10 @@ def _moves_seen(room: Room, event: e.TokenMoved, eyes: Eyes) -> e.TokenMoved | H
     moves = tuple(way for way in event.moves if sees_token(eyes, room.tokens[way.token]))
     if len(moves) == len(event.moves):
         return event
+    if len(moves) == 1:
+        way = moves[0]
+        pose = {"token": way.token, "x": way.x, "y": way.y, "rotation": way.rotation}
+        return replace(event, moves=UNSET, **pose)
     return replace(event, moves=moves) if moves else HIDDEN
 
 
