@@ -337,7 +337,7 @@ def bombs() -> dict[str, bytes]:
     png = encoded(small_picture(), "PNG")
     swelling = zlib.compress(bytes(24 << 20), 9)
     return {
-        "pixels.png": flat_png(30_000, 30_000),
+        "pixels.png": flat_png(32_000, 9_000),
         "text.png": with_chunks(png, chunk(b"zTXt", b"Comment\0\0" + swelling)),
         "words.png": with_chunks(png, chunk(b"iTXt", b"Comment\0\1\0\0\0" + swelling)),
         "profile.png": with_chunks(png, chunk(b"iCCP", b"p\0\0" + swelling)),

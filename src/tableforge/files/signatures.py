@@ -1,7 +1,7 @@
 """What a file really is, by its first bytes; its name and its sender's word count for nothing."""
 
 import re
-from typing import Final, cast
+from typing import Final
 
 import puremagic
 
@@ -12,6 +12,9 @@ HEAD_BYTES: Final = 4096
 """How much of a file is enough to tell."""
 
 ACCEPTED: Final = "PNG, JPEG, WebP or AVIF"
+
+_UNKNOWN: Final = "of no known kind"
+_SURE_ENOUGH: Final = 0.4
 
 _MARKUP = re.compile(rb"<(!doctype\s+html|html|head|body|script|svg|\?xml)\b", re.IGNORECASE)
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis")
@@ -77,8 +80,7 @@ def _markup(text: bytes) -> str | None:
 
 def _by_puremagic(head: bytes) -> str:
     try:
-        guesses = puremagic.magic_string(head)
+        best = puremagic.magic_string(head)[0]
     except (puremagic.PureError, ValueError):
-        return "of no known kind"
-    name = cast("str", guesses[0].name)
-    return f"something like “{name}”"
+        return _UNKNOWN
+    return f"something like “{best.name}”" if best.confidence >= _SURE_ENOUGH else _UNKNOWN

@@ -50,7 +50,7 @@ REFUSALS: dict[str, tuple[type[TableForgeError], str]] = {
     "page.png": (Malformed, "an HTML page"),
     "page_as_image.uvtt": (Malformed, "an HTML page"),
     "picture.uvtt": (Malformed, "a PNG picture"),
-    "pixels.png": (TooLarge, "width and height are 30000 × 30000"),
+    "pixels.png": (TooLarge, "width and height are 32000 × 9000"),
     "profile.png": (Malformed, "chunk iCCP unpacks to more"),
     "scans.jpg": (TooLarge, "scans"),
     "still.gif": (Malformed, "a GIF picture"),
