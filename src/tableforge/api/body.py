@@ -29,7 +29,7 @@ async def decoded(request: Caller, kind: type[T]) -> T:
     raw = await request.body()
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except codec.UNREADABLE as error:
         raise not_understood(error, "The body was not understood.") from error
 
 

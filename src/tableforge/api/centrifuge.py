@@ -147,7 +147,7 @@ class Conversation:
             COUNTERS.messages_in += 1
             try:
                 command = decode_client(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except codec.UNREADABLE:
                 self._wire.close(CloseCode.BAD_REQUEST, "malformed frame")
                 return
             if self._busy:
@@ -473,7 +473,7 @@ class Conversation:
             )
         try:
             signal: Signal = _decode_signal(publish.data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except codec.UNREADABLE as error:
             why = codec.malformed(error, "The signal was not sent.")
             raise Refused(ErrorCode.BAD_REQUEST, why.detail) from error
         now = asyncio.get_running_loop().time()

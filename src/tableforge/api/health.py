@@ -62,7 +62,7 @@ async def metrics(request: Caller) -> Response[bytes]:
         )
     if observing.metrics_token is not None:
         require_bearer(request, observing.metrics_token)
-    return Response(exposition(), media_type=EXPOSITION_TYPE)
+    return Response(exposition(), headers={"content-type": EXPOSITION_TYPE})
 
 
 ROUTES: Final[list[Any]] = [health, ready, metrics]

@@ -57,7 +57,7 @@ async def docs(request: Caller) -> Response[bytes]:
     """The interface's document as a page: no script, nothing from elsewhere."""
     return Response(
         docs_page(request.app.state.document),
-        media_type="text/html; charset=utf-8",
+        media_type="text/html",
         headers={"content-security-policy": page_policy(peer_in(request).host)},
     )
 

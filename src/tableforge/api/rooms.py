@@ -406,7 +406,7 @@ def in_room(raw: bytes, room: str) -> bytes:
     """The command with its room, which may be left out where the path names it."""
     try:
         addressed = msgspec.json.decode(raw, type=Addressed)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except codec.UNREADABLE as error:
         raise codec.malformed(error, "The command was not understood.") from error
     if addressed.room is not UNSET:
         return raw

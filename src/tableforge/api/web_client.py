@@ -52,7 +52,7 @@ def static_file(name: str, content: bytes) -> StaticFile:
     return StaticFile(
         content,
         gzip.compress(content, 6, mtime=0) if worth else None,
-        f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type,
+        media_type,
         f'"{hashlib.sha256(content).hexdigest()[:32]}"',
         FOR_EVER if HASHED.search(name) else ASK_AGAIN,
     )

@@ -17,6 +17,9 @@ from tableforge.errors import Malformed, TableForgeError, Unavailable
 EVENT_FORM = 1
 ROOM_FORM = 1
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading a stranger's JSON may end with: not the form, not UTF-8, nested until the stack is used up."""
+
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 EVENT_UPCASTERS: Mapping[int, Upcaster] = {}
@@ -48,6 +51,8 @@ def malformed(error: Exception, what: str) -> Malformed:
     """Say what is wrong with an input, and where: msgspec's own message names the path."""
     if isinstance(error, UnicodeDecodeError):
         why = f"It is not UTF-8 at byte {error.start}."
+    elif isinstance(error, RecursionError):
+        why = "It is nested too deeply."
     else:
         why = f"{str(error).rstrip('.')}."
         for pattern, words in PATTERNS.items():
@@ -64,7 +69,7 @@ def decode_command(raw: bytes | msgspec.Raw) -> Command:
     """Read one command; raises `Malformed` with the path of what is wrong."""
     try:
         command = _command.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise malformed(error, "The command was not understood.") from error
     if not (command.id.isprintable() and command.room.isprintable()):
         raise Malformed(
