@@ -40,9 +40,7 @@ from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.service import RoomService
 from tableforge.telemetry import COUNTERS, configure_logging
 
-ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
 STATIC = Path(__file__).parent / "web" / "static"
-ASSETS = "assets"
 BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 5.0
 STOPPING_SECONDS = 3
@@ -168,7 +166,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
                 invites=Invites(database),
                 assets=Assets(
                     database,
-                    FolderBytes(settings.storage.folder / ASSETS),
+                    FolderBytes(settings.storage.assets),
                     room_max_bytes=uploads.room_max_bytes,
                 ),
                 importer=Importer(
@@ -186,7 +184,7 @@ def admin_token(settings: Settings) -> str:
     """The token of /api/admin: the setting, else the one that was once generated into the data folder."""
     if settings.access.admin_token is not None:
         return settings.access.admin_token
-    path = settings.storage.folder / ADMIN_TOKEN_FILE
+    path = settings.storage.admin_token
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:

@@ -7,6 +7,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from tableforge.database.disks import file_system
+
 PACKAGES = ("uvicorn", "uvloop", "httptools", "websockets", "msgspec", "litestar")
 PACKAGE = Path(__file__).parent.parent
 
@@ -31,16 +33,6 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def file_system(folder: Path) -> str:
-    """The kind of file system that a folder lies on: what is measured on tmpfs says nothing of a disk."""
-    best, kind = Path("/"), "unknown"
-    for line in Path("/proc/mounts").read_text("utf-8", "replace").splitlines():
-        place, form = line.split()[1:3]
-        if folder.is_relative_to(place) and len(place) >= len(str(best)):
-            best, kind = Path(place), form
-    return kind
 
 
 def commit() -> str:

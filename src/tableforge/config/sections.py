@@ -97,6 +97,16 @@ class Storage:
         purpose="The SQLite file, assets and generated secrets (mode 0600). On a local disk.",
     )
 
+    @property
+    def assets(self) -> Path:
+        """The folder of what was uploaded."""
+        return self.folder / "assets"
+
+    @property
+    def admin_token(self) -> Path:
+        """The file of the token that was generated, where none is set."""
+        return self.folder / "admin-token"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLogKnobs:
