@@ -1,10 +1,14 @@
 """Real servers for the tests of this folder."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tableforge.bootstrap import assemble
+from tableforge.config import load
 from tests.server_process import ServerProcess, running
 
 
@@ -14,3 +18,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder: Path = tmp_path_factory.mktemp("server")
     with running(folder, LIMIT_SESSIONS="0", LIMIT_COMMANDS="0", LIMIT_LIVE="0") as server:
         yield server
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[httpx.AsyncClient]]]:
+    """Puts a server together in this process, with settings by name, and makes a client that comes from an address."""
+    async with AsyncExitStack() as stack:
+
+        async def open_with(
+            address: str = "127.0.0.1",
+            *,
+            draining: Callable[[], bool] = lambda: False,
+            **named: str,
+        ) -> httpx.AsyncClient:
+            settings = load({"TABLEFORGE_DATA": str(tmp_path / "data"), **named}, None)
+            assembly = await stack.enter_async_context(assemble(settings, draining=draining))
+            transport = httpx.ASGITransport(assembly.app, client=(address, 1))
+            return await stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="http://localhost")
+            )
+
+        yield open_with

@@ -1,20 +1,17 @@
 """What holds for every request, whatever it asks for (rules HT of `docs/spec.md`)."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
 
 import httpx
 import pytest
 
-from tableforge.bootstrap import assemble
-from tableforge.config import load
 from tableforge.errors import Draining
 from tableforge.library.sessions import SESSION_COOKIE
 from tableforge.telemetry import EXPOSITION_TYPE, REQUESTS
 from tests.server_process import Person, ServerProcess, running
+
+Opened = Callable[..., Awaitable[httpx.AsyncClient]]
 
 SAFE = {
     "x-content-type-options": "nosniff",
@@ -22,26 +19,6 @@ SAFE = {
     "x-frame-options": "DENY",
 }
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
-
-
-@pytest.fixture
-async def opened(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Makes a client of a server in this process, with settings given by name and an address to come from."""
-    async with AsyncExitStack() as stack:
-
-        async def open_with(
-            address: str = "127.0.0.1", *, draining: bool = False, **named: str
-        ) -> httpx.AsyncClient:
-            settings = load({"TABLEFORGE_DATA": str(tmp_path / "data"), **named}, None)
-            assembly = await stack.enter_async_context(
-                assemble(settings, draining=lambda: draining)
-            )
-            transport = httpx.ASGITransport(assembly.app, client=(address, 1))
-            return await stack.enter_async_context(
-                httpx.AsyncClient(transport=transport, base_url="http://localhost")
-            )
-
-        yield open_with
 
 
 @pytest.mark.parametrize(
@@ -84,20 +61,16 @@ def raw_request(server: ServerProcess, method: str, path: str) -> httpx.Response
         return client.send(request)
 
 
-async def test_ht1_a_mistake_of_the_program_gives_nothing_away(tmp_path: Path) -> None:
+async def test_ht1_a_mistake_of_the_program_gives_nothing_away(opened: Opened) -> None:
     def mistaken() -> bool:
         raise ZeroDivisionError("secret")
 
-    settings = load({"TABLEFORGE_DATA": str(tmp_path)}, None)
-    async with assemble(settings, draining=mistaken) as assembly:
-        transport = httpx.ASGITransport(assembly.app, client=("127.0.0.1", 1))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            failed = await http.get("/ready")
-            assert (failed.status_code, failed.json()["code"]) == (500, "internal")
-            assert failed.headers["content-type"] == "application/problem+json"
-            assert SAFE.items() <= dict(failed.headers).items()
-            assert "secret" not in failed.text
-            assert "ZeroDivision" not in failed.text
+    failed = await (await opened(draining=mistaken)).get("/ready")
+    assert (failed.status_code, failed.json()["code"]) == (500, "internal")
+    assert failed.headers["content-type"] == "application/problem+json"
+    assert SAFE.items() <= dict(failed.headers).items()
+    assert "secret" not in failed.text
+    assert "ZeroDivision" not in failed.text
 
 
 def test_ht1_what_is_nested_too_deep_is_refused(server: ServerProcess) -> None:
@@ -192,7 +165,7 @@ def test_ht3_scripts_with_a_token_need_no_origin(server: ServerProcess) -> None:
 
 
 async def test_ht3_pages_of_named_origins_may_use_the_interface(
-    opened: Callable[..., Any],
+    opened: Opened,
 ) -> None:
     http = await opened(ALLOWED_ORIGINS="https://friend.example")
     friend = {"origin": "https://friend.example"}
@@ -210,7 +183,7 @@ async def test_ht3_pages_of_named_origins_may_use_the_interface(
 
 
 async def test_ht6_cookies_are_secure_where_the_proxy_speaks_https(
-    opened: Callable[..., Any],
+    opened: Opened,
 ) -> None:
     http = await opened("10.0.0.1", TRUSTED_PROXIES="10.0.0.1", ALLOWED_HOSTS="table.example")
     said = {
@@ -279,7 +252,7 @@ def test_ht13_the_docs_page_brings_everything_itself(server: ServerProcess) -> N
         assert elsewhere not in page.text
 
 
-async def test_ht18_requests_are_timed_by_their_route(opened: Callable[..., Any]) -> None:
+async def test_ht18_requests_are_timed_by_their_route(opened: Opened) -> None:
     http = await opened()
 
     def count(method: str, route: str, status: int) -> int:
@@ -299,7 +272,7 @@ async def test_ht18_requests_are_timed_by_their_route(opened: Callable[..., Any]
     assert "/api/rooms/one" not in text
 
 
-async def test_ht14_metrics_are_for_whom_the_operator_says(opened: Callable[..., Any]) -> None:
+async def test_ht14_metrics_are_for_whom_the_operator_says(opened: Opened) -> None:
     token = "0123456789abcdef"
     http = await opened(METRICS_TOKEN=token)
     assert (await http.get("/metrics")).status_code == 401
@@ -309,7 +282,7 @@ async def test_ht14_metrics_are_for_whom_the_operator_says(opened: Callable[...,
     assert (await http.get("/metrics", headers=right)).status_code == 200
 
 
-async def test_ht14_metrics_can_be_turned_off(opened: Callable[..., Any]) -> None:
+async def test_ht14_metrics_can_be_turned_off(opened: Opened) -> None:
     http = await opened(PROMETHEUS_ENABLED="false")
     refused = await http.get("/metrics")
     assert (refused.status_code, refused.json()["code"]) == (404, "not-found")
@@ -323,8 +296,8 @@ def test_ht20_alive_and_ready_are_told_without_a_host(server: ServerProcess) -> 
         assert wire.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_ht20_a_draining_server_says_so(opened: Callable[..., Any]) -> None:
-    http = await opened(draining=True)
+async def test_ht20_a_draining_server_says_so(opened: Opened) -> None:
+    http = await opened(draining=lambda: True)
     refused = await http.get("/ready")
     assert (refused.status_code, refused.json()["code"]) == (503, Draining.code)
     assert (await http.get("/health")).status_code == 200

@@ -1,37 +1,16 @@
 """Who one is over REST: signing in, coming back, renaming, signing out (rules HT of `docs/spec.md`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
 
-from tableforge.bootstrap import assemble
-from tableforge.config import load
 from tableforge.library.sessions import SESSION_COOKIE
 from tests.integration.raw_client import Raw
 from tests.server_process import Person, ServerProcess
 
-Opened = Callable[..., Any]
-
-
-@pytest.fixture
-async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
-    """Makes a client of a server in this process, with settings given by name and an address to come from."""
-    async with AsyncExitStack() as stack:
-
-        async def open_with(address: str = "127.0.0.1", **named: str) -> httpx.AsyncClient:
-            settings = load({"TABLEFORGE_DATA": str(tmp_path / "data"), **named}, None)
-            assembly = await stack.enter_async_context(assemble(settings, draining=lambda: False))
-            transport = httpx.ASGITransport(assembly.app, client=(address, 1))
-            return await stack.enter_async_context(
-                httpx.AsyncClient(transport=transport, base_url="http://localhost")
-            )
-
-        yield open_with
+Opened = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
 def test_ht16_a_name_is_enough_to_be_somebody(server: ServerProcess) -> None:
@@ -167,8 +146,7 @@ async def test_ht14_addresses_behind_a_trusted_proxy_are_told_apart(opened: Open
         headers = {"x-forwarded-for": forwarded}
         answer = await http.post("/api/session", json={"name": "Ada"}, headers=headers)
         http.cookies.clear()
-        status: int = answer.status_code
-        return status
+        return answer.status_code
 
     assert [await sign_in(f"198.51.100.{last}") for last in (1, 2, 1)] == [201, 201, 429]
     assert await sign_in("1.1.1.1, 198.51.100.2") == 429
@@ -187,8 +165,7 @@ async def test_ht14_where_only_the_operator_makes_rooms_a_player_cannot(opened: 
             headers["authorization"] = f"Bearer {bearer}"
         if cookie:
             headers["cookie"] = f"{SESSION_COOKIE}={cookie}"
-        answer: httpx.Response = await http.post("/api/rooms", json={"name": "R"}, headers=headers)
-        return answer
+        return await http.post("/api/rooms", json={"name": "R"}, headers=headers)
 
     assert (await create(None, None)).status_code == 401
     assert (await create("wrong", None)).status_code == 401

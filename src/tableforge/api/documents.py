@@ -87,6 +87,8 @@ def openapi(app: Litestar, *, version: str, base_path: str) -> bytes:
         paths.setdefault(path, {})[method.lower()] = operation(
             path, method, handler, said, schema_of, components
         )
+    for query in {said.query for _, _, _, said in routes if said.query is not None}:
+        del components[query.__name__]  # its fields stand among the parameters
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
