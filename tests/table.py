@@ -82,7 +82,7 @@ class Table:
         except TableForgeError as error:
             assert encode(self.room) == before
             return error
-        raise AssertionError(f"{kind} was not refused: {steps}")
+        raise AssertionError(f"{kind} was not refused: {[plain(step.event) for step in steps]}")
 
     def join(self, user: str, role: Role = "player") -> None:
         """Seat a user."""

@@ -1,6 +1,5 @@
 """Annotations and measuring templates. What they look like is between clients; the server bounds their size."""
 
-from math import isfinite
 from typing import Any
 
 from msgspec.structs import replace
@@ -89,7 +88,8 @@ class _Bounds:
             case bool() | None:
                 pass
             case int() | float():
-                if not (isfinite(value) and abs(value) <= NUMBER_MAX):
+                # Not a number compares to nothing, and a whole number may be too long for a float.
+                if not -NUMBER_MAX <= value <= NUMBER_MAX:
                     raise _refusal(where, "It is not a number between -1e9 and 1e9.")
             case _:
                 raise _refusal(where, "It is not JSON.")
