@@ -148,6 +148,153 @@ def config(*, as_json: bool) -> None:
         click.echo(f"Note: {warning}", err=True)
 
 
+@main.command()
+@click.option(
+    "--thorough", is_flag=True, help="Compare every index of the database with its table."
+)
+@as_json_option
+def doctor(*, thorough: bool, as_json: bool) -> None:
+    """Look whether a server can run here, and say what to mend. Changes nothing.
+
+    Exits with 1 when something is bad.
+    """
+    from tableforge import bootstrap
+    from tableforge.config import read_environment
+    from tableforge.ops.doctor import examine
+
+    client = bootstrap.STATIC / "index.html"
+    findings = list(examine(read_environment(), client=client, thorough=thorough))
+    is_well = all(one.level != "bad" for one in findings)
+    if as_json:
+        plain = [
+            {"level": one.level, "name": one.name, "text": one.text, "mend": one.mend}
+            for one in findings
+        ]
+        click.echo(json.dumps({"well": is_well, "findings": plain}, indent=2))
+    else:
+        for one in findings:
+            click.echo(f"{one.level:5}{one.name:13}{one.text}")
+            if one.mend:
+                click.echo(f"{'':18}Mend: {one.mend}")
+    if not is_well:
+        sys.exit(FAILED)
+
+
+class Progress:
+    """A line on stderr that follows what is being done, where a person watches."""
+
+    def __init__(self) -> None:
+        self._watched = sys.stderr.isatty()
+        self._shown = ""
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """Show how far it is; a step that is through keeps its line."""
+        percent = 100 * done // of if of else 100
+        line = f"{what}: {done} of {of} ({percent} %)"
+        if self._watched and line != self._shown:
+            self._shown = line
+            click.echo(f"\r\033[K{line}", err=True, nl=done >= of)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@as_json_option
+def backup(*, target: Path, as_json: bool) -> None:
+    """Copy everything that was played to TARGET, also while a server runs on it.
+
+    TARGET is a place that is free, or a folder in which the backup gets a name of its own. The copy is of one moment and
+    has the digest of every file in it. Exits with 1 when a picture was lost before.
+    """
+    import asyncio
+
+    from tableforge.ops.backup import back_up
+
+    made = asyncio.run(back_up(settings().storage, target, Progress()))
+    manifest = made.manifest
+    size = sum(entry.bytes for entry in manifest.files)
+    if as_json:
+        found = {
+            "backup": str(made.folder),
+            "rooms": manifest.rooms,
+            "events": manifest.events,
+            "files": len(manifest.files),
+            "bytes": size,
+            "lost": list(manifest.lost),
+        }
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(
+            f"{made.folder}: {manifest.rooms} rooms with {manifest.events} events,"
+            f" {len(manifest.files)} files, {size / 2**20:.1f} MiB."
+        )
+    if manifest.lost:
+        click.echo(
+            f"{len(manifest.lost)} pictures were gone or damaged in the data folder already."
+            " `tableforge verify` names them.",
+            err=True,
+        )
+        sys.exit(FAILED)
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--replace", is_flag=True, help="Move aside what the data folder holds now.")
+@as_json_option
+def restore(*, source: Path, replace: bool, as_json: bool) -> None:
+    """Bring the backup SOURCE back into the data folder, which no server may be using.
+
+    Every digest is checked before anything is changed. Each room gets a new epoch, so that clients load it anew.
+    """
+    import asyncio
+
+    from tableforge.ops.restore import restore as bring_back
+
+    storage = settings().storage
+    restored = asyncio.run(bring_back(storage, source, replace=replace, progress=Progress()))
+    if as_json:
+        found = {
+            "folder": str(storage.folder),
+            "rooms": restored.rooms,
+            "events": restored.manifest.events,
+            "aside": str(restored.aside) if restored.aside else None,
+        }
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(
+        f"{storage.folder} holds {restored.rooms} rooms with {restored.manifest.events} events,"
+        f" as of {restored.manifest.made}."
+    )
+    if restored.aside:
+        click.echo(f"What was there before lies in {restored.aside}; remove it when all is well.")
+
+
+@main.command()
+@as_json_option
+def verify(*, as_json: bool) -> None:
+    """Walk through every room's log and every picture, also while a server runs.
+
+    Logs must be without a gap, decodable and fold; snapshots and listings must say the same; pictures must be there with
+    their digest. Exits with 1 when something is wrong, and says what.
+    """
+    import asyncio
+
+    from tableforge.ops.verify import verify as walk_through
+
+    verdict = asyncio.run(walk_through(settings().storage, Progress()))
+    if as_json:
+        plain = verdict._asdict() | {"problems": [one._asdict() for one in verdict.problems]}
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        click.echo(
+            f"{verdict.rooms} rooms, {verdict.events} events, {verdict.snapshots} snapshots,"
+            f" {verdict.pictures} pictures: {len(verdict.problems) or 'no'} problems."
+        )
+        for where, text in verdict.problems:
+            click.echo(f"{where}: {text}")
+    if verdict.problems:
+        sys.exit(FAILED)
+
+
 @main.group()
 def bench() -> None:
     """Measure a server of its own on this machine, with the machine's floor beside it."""

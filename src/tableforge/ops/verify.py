@@ -1,0 +1,203 @@
+"""`tableforge verify`: walk through everything that was ever played and see whether it holds together."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tableforge.config.sections import Storage
+from tableforge.domain.decider import evolve
+from tableforge.domain.events import Event
+from tableforge.domain.state import Room
+from tableforge.errors import NotFound, TableForgeError
+from tableforge.library.assets import FolderBytes
+from tableforge.ops import store
+from tableforge.ops.backup import Progress, digest_of
+from tableforge.ops.store import OrderRefused, Reader, StoredRoom, StoredRow
+from tableforge.protocol import codec
+from tableforge.rooms.engine import command_key, facts_of
+
+PROBLEMS_A_ROOM = 20
+
+
+class Problem(NamedTuple):
+    """Something that does not hold together: a room or a picture, and what is wrong with it."""
+
+    where: str
+    text: str
+
+
+class Verdict(NamedTuple):
+    """What was walked through and what was found; `unread` counts snapshots of a form that is not read any more."""
+
+    rooms: int
+    events: int
+    snapshots: int
+    unread: int
+    pictures: int
+    problems: list[Problem]
+
+
+async def verify(storage: Storage, progress: Progress) -> Verdict:
+    """Walk through all rooms, deleted ones included, as they are at one moment; a server may go on writing.
+
+    Raises `OrderRefused` when there is no database that can be opened.
+    """
+    path = store.database_of(storage.folder)
+    if not path.is_file():
+        raise OrderRefused(
+            "Nothing was verified.",
+            f"There is no database in {storage.folder}.",
+            "Point TABLEFORGE_DATA at the server's data folder.",
+        )
+    problems: list[Problem] = []
+    try:
+        with store.reading(path) as reader:
+            walk = Walk(reader, problems)
+            walk.all_rooms(progress)
+            digests = reader.digests()
+    except sqlite3.Error as error:
+        raise OrderRefused(
+            "Nothing was verified.",
+            f"The database {path} cannot be read: {error}.",
+            "Run `tableforge doctor`; it names what is damaged.",
+        ) from error
+    await _pictures(storage, digests, problems, progress)
+    return Verdict(walk.rooms, walk.events, walk.snapshots, walk.unread, len(digests), problems)
+
+
+class Walk:
+    """The logs of all rooms, one after the other."""
+
+    def __init__(self, reader: Reader, problems: list[Problem]) -> None:
+        self._reader = reader
+        self._problems = problems
+        self.rooms = self.events = self.snapshots = self.unread = 0
+
+    def all_rooms(self, progress: Progress) -> None:
+        """Walk through every room, and see that no event belongs to none."""
+        rooms = self._reader.rooms()
+        counted = self._counted()
+        for number, room in enumerate(rooms, 1):
+            found = self._room(room, counted.pop(room.num, 0))
+            self._problems += found[:PROBLEMS_A_ROOM]
+            if len(found) > PROBLEMS_A_ROOM:
+                more = len(found) - PROBLEMS_A_ROOM
+                self._problems.append(Problem(f"room {room.id}", f"And {more} more of the kind."))
+            progress("rooms", number, len(rooms))
+        self.rooms = len(rooms)
+        for num, count in counted.items():
+            self._problems.append(
+                Problem("events", f"{count} belong to a room {num} that is not there.")
+            )
+
+    def _counted(self) -> dict[int, int]:
+        """Events of each room, counted in the table itself: an index that lost some would hide them from the walk."""
+        try:
+            return self._reader.events_by_room()
+        except sqlite3.DatabaseError as error:
+            self._problems.append(Problem("events", f"The table cannot be read through: {error}."))
+            return {}
+
+    def _room(self, room: StoredRoom, counted: int) -> list[Problem]:
+        where = f"room {room.id}"
+        found: list[Problem] = []
+        snapshots: dict[int, Room] = {}
+        try:
+            for offset, form, data in self._reader.snapshots(room.num):
+                self.snapshots += 1
+                state = codec.decode_room(form, data)
+                if state is None:
+                    self.unread += 1
+                else:
+                    snapshots[offset] = state
+            fold = Fold(room.id, snapshots, lambda text: found.append(Problem(where, text)))
+            for row in self._reader.events(room.num):
+                fold.take(row)
+            self.events += fold.offset
+            if counted != fold.offset:
+                found.append(
+                    Problem(
+                        where, f"Its index leads to {fold.offset} events, the table has {counted}."
+                    )
+                )
+            found += [
+                Problem(where, f"It has a snapshot at {offset}, behind its last event.")
+                for offset in sorted(snapshots)
+            ]
+            if fold.room is not None:
+                found += [Problem(where, text) for text in self._facts(room, fold.room)]
+        except (sqlite3.DatabaseError, store.Unreadable) as error:
+            found.append(Problem(where, f"It cannot be read: {error}."))
+        return found
+
+    def _facts(self, row: StoredRoom, room: Room) -> Iterator[str]:
+        """Listings must say what the log says."""
+        facts = facts_of(room)
+        pairs: tuple[tuple[str, object, object], ...] = (
+            ("name", row.name, facts.name),
+            ("visibility", row.visibility, facts.visibility),
+            ("tags", row.tags, facts.tags),
+            ("members", sorted(self._reader.seats(row.num)), sorted(facts.seats)),
+        )
+        for what, listed, logged in pairs:
+            if listed != logged:
+                yield f"Listings have the {what} {listed!r}, the log says {logged!r}."
+
+
+class Fold:
+    """One room's log, event by event. `room` is None once an event could not be folded."""
+
+    def __init__(
+        self, room: str, snapshots: dict[int, Room], report: Callable[[str], None]
+    ) -> None:
+        self._id = room
+        self._snapshots = snapshots
+        self._report = report
+        self.room: Room | None = Room(room)
+        self.offset = 0
+
+    def take(self, row: StoredRow) -> None:
+        """Look at the next event, fold it, and compare with the snapshot at its offset, if there is one."""
+        if row.offset != self.offset + 1:
+            self._report(f"After event {self.offset} comes {row.offset}.")
+            self.room = None
+        self.offset = row.offset
+        try:
+            event = codec.decode_event(row.form, row.data)
+        except (TableForgeError, RecursionError) as error:
+            self._report(f"Event {row.offset} cannot be decoded: {error}")
+            self.room = None
+            return
+        if row.key is not None and row.key != command_key(self._id, event.by, event.id):
+            self._report(f"Event {row.offset} has the key of another command.")
+        self._fold(event)
+        snapshot = self._snapshots.pop(row.offset, None)
+        if snapshot is not None and self.room is not None and snapshot != self.room:
+            self._report(f"The snapshot at {row.offset} is not what the log folds to.")
+
+    def _fold(self, event: Event) -> None:
+        if self.room is None:
+            return
+        try:
+            self.room = evolve(self.room, event)
+        except Exception as error:  # noqa: BLE001 - whatever a wrong event does to the fold, it is the finding
+            self._report(f"Event {self.offset} cannot be folded: {error!r}.")
+            self.room = None
+
+
+async def _pictures(
+    storage: Storage, digests: list[str], problems: list[Problem], progress: Progress
+) -> None:
+    kept = FolderBytes(storage.assets)
+    for number, digest in enumerate(digests, 1):
+        where = f"picture {digest[:16]}"
+        for thumbnail in (False, True):
+            what = "thumbnail" if thumbnail else "file"
+            try:
+                path: Path = await kept.locate(digest, thumbnail=thumbnail)
+                if not thumbnail and digest_of(path) != digest:
+                    problems.append(Problem(where, f"Its bytes are not what they were: {path}."))
+            except (NotFound, OSError):
+                problems.append(Problem(where, f"Its {what} is missing or cannot be read."))
+        progress("pictures", number, len(digests))
