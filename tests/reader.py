@@ -80,7 +80,8 @@ class Reader:
             self.view["me"]["role"] = data["role"]
 
     def _member_changed(self, data: JsonObject, offset: int) -> None:
-        fields = {name: data[name] for name in ("name", "role", "muted") if name in data}
+        names = ("name", "role", "muted")
+        fields: JsonObject = {name: data[name] for name in names if name in data}
         self._assign("members", data["user"], fields)
         if data["user"] == self.view["me"]["id"] and "role" in data:
             self.view["me"]["role"] = data["role"]
@@ -97,7 +98,7 @@ class Reader:
 
     def _scene_updated(self, data: JsonObject, offset: int) -> None:
         names = ("name", "width", "height", "grid", "background")
-        fields = {name: data[name] for name in names if name in data}
+        fields: JsonObject = {name: data[name] for name in names if name in data}
         self._assign("scenes", data["scene"], fields)
 
     def _scene_activated(self, data: JsonObject, offset: int) -> None:

@@ -149,7 +149,12 @@ class RoomMachine(RuleBasedStateMachine):
     def add_any_token(
         self, by: str, hidden: bool, locked: bool, layer: str, owner: str | None, scene: int | None
     ) -> None:
-        fields = {"hidden": hidden, "locked": locked, "layer": layer, "owner": owner}
+        fields: dict[str, Any] = {
+            "hidden": hidden,
+            "locked": locked,
+            "layer": layer,
+            "owner": owner,
+        }
         where = None if scene is None else self.pick("scenes", scene)
         self.play(by, "token.add", name="Imp", x=0.0, y=0.0, scene=where, image="a" * 16, **fields)
 
@@ -221,9 +226,13 @@ class RoomMachine(RuleBasedStateMachine):
         light = {"x": 1.0, "y": 1.0, "range": 5.0, "color": "#ffeecc", "intensity": 1.0}
         door = {"points": [{"x": 0.0, "y": 0.0}, {"x": 1.0, "y": 0.0}], "state": "open"}
         grid = {"type": "square", "size": 70.0}
-        things = {"walls": [{"points": wall} for wall in walls], "doors": [door], "lights": [light]}
-        size = {"width": 5.0, "height": 5.0}
-        self.play(by, "scene.import", name="Map", grid=grid, background="m" * 16, **size, **things)
+        things: dict[str, Any] = {
+            "walls": [{"points": wall} for wall in walls],
+            "doors": [door],
+            "lights": [light],
+        }
+        things |= {"width": 5.0, "height": 5.0}
+        self.play(by, "scene.import", name="Map", grid=grid, background="m" * 16, **things)
 
     @rule(by=users, scene=picks, name=st.sampled_from(("Keep", "Gate")), height=maybe(numbers))
     def update_scene(self, by: str, scene: int, name: str, height: float | None) -> None:

@@ -26,7 +26,9 @@ SECRETIVE = "eve"
 texts = st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=12)
 spots = st.integers(0, 9).map(float)
 ends = st.lists(st.fixed_dictionaries({"x": spots, "y": spots}), min_size=2, max_size=2)
-out_of_sight = st.sampled_from(({"hidden": True}, {"layer": "gm"}, {"hidden": True, "layer": "gm"}))
+out_of_sight: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    ({"hidden": True}, {"layer": "gm"}, {"hidden": True, "layer": "gm"})
+)
 
 
 class Pair:
@@ -35,13 +37,14 @@ class Pair:
     def __init__(self) -> None:
         self.tables = [opened(ann="player", bob="player", eve="gm") for _ in "ab"]
         self.compare([[], []])
-        for by, kind, fields in (
+        past: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("gm", "scene.create", {"name": "Elsewhere", "width": 9, "height": 9}),
             ("ann", "token.add", {"name": "Ann", "x": 0, "y": 0}),
             ("gm", "token.add", {"name": "Wolf", "x": 3, "y": 3}),
             ("gm", "token.add", {"name": "Spy", "x": 5, "y": 5, "hidden": True}),
             ("gm", "token.add", {"name": "Ghoul", "x": 5, "y": 5, "layer": "gm"}),
-        ):
+        )
+        for by, kind, fields in past:
             self.openly(by, kind, **fields)
         self.pieces = list(self.tables[0].room.tokens)
         self.wolf = self.pieces[1]

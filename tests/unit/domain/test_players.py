@@ -1,5 +1,7 @@
 """Members: seats, roles, voices, and what holds for every command."""
 
+from typing import Any
+
 import pytest
 
 from tableforge.domain.commands import JoinRoom, LeaveRoom, OpenRoom, RenameMember
@@ -11,7 +13,7 @@ from tableforge.errors import Conflict, Forbidden, NotFound, TooLarge
 from tableforge.protocol import codec
 from tests.table import NOWHERE, ROOM, opened
 
-GM_ONLY = (
+GM_ONLY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("scene.create", {"name": "Crypt", "width": 5, "height": 5}),
     ("wall.set", {"points": [{"x": 0, "y": 0}, {"x": 1, "y": 0}]}),
     ("door.set", {"points": [{"x": 0, "y": 0}, {"x": 1, "y": 0}]}),
@@ -25,7 +27,7 @@ GM_ONLY = (
     ("member.mute", {"user": "bob", "muted": True}),
     ("room.update", {"name": "Attic"}),
 )
-PLAYERS_AND_GM = (
+PLAYERS_AND_GM: tuple[tuple[str, dict[str, Any]], ...] = (
     ("token.add", {"name": "Cat", "x": 0, "y": 0}),
     ("draw.add", {"shape": {"kind": "dot"}}),
     ("dice.roll", {"expression": "1d6"}),
@@ -52,7 +54,7 @@ def test_rm1_a_room_opens_once() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields"), [*GM_ONLY, *PLAYERS_AND_GM, ("chat.say", {"text": "hi"})]
 )
-def test_rm2_for_a_stranger_there_is_no_room(kind: str, fields: dict[str, object]) -> None:
+def test_rm2_for_a_stranger_there_is_no_room(kind: str, fields: dict[str, Any]) -> None:
     error = opened(bob="player").refusal("eve", kind, **fields)
     assert (error.code, error.what) == ("not-found", "There is no such room.")
 
@@ -60,7 +62,7 @@ def test_rm2_for_a_stranger_there_is_no_room(kind: str, fields: dict[str, object
 @pytest.mark.parametrize(("kind", "fields"), GM_ONLY)
 @pytest.mark.parametrize("role", ["player", "spectator"])
 def test_rm3_what_is_the_gms_is_forbidden_to_others(
-    kind: str, fields: dict[str, object], role: str
+    kind: str, fields: dict[str, Any], role: str
 ) -> None:
     table = opened(bob="player")
     table.join("ann", role)  # type: ignore[arg-type]  # one of the roles
@@ -68,7 +70,7 @@ def test_rm3_what_is_the_gms_is_forbidden_to_others(
 
 
 @pytest.mark.parametrize(("kind", "fields"), PLAYERS_AND_GM)
-def test_rm3_a_spectator_may_only_chat(kind: str, fields: dict[str, object]) -> None:
+def test_rm3_a_spectator_may_only_chat(kind: str, fields: dict[str, Any]) -> None:
     table = opened(cid="spectator")
     assert table.refusal("cid", kind, **fields).http_status == 403
     assert len(table.send("cid", "chat.say", text="Bravo!")) == 1
@@ -94,7 +96,7 @@ def test_rm3_a_spectator_may_only_chat(kind: str, fields: dict[str, object]) -> 
     ],
 )
 def test_rm4_what_is_not_seen_is_answered_as_an_id_that_never_was(
-    kind: str, field: str, fields: dict[str, object]
+    kind: str, field: str, fields: dict[str, Any]
 ) -> None:
     table = opened(ann="player")
     ends = [{"x": 0, "y": 0}, {"x": 1, "y": 0}]
@@ -121,7 +123,7 @@ def test_rm4_what_is_not_seen_is_answered_as_an_id_that_never_was(
         ("member.ban", {"user": "gm"}),
     ],
 )
-def test_rm5_the_last_gm_stays(kind: str, fields: dict[str, object]) -> None:
+def test_rm5_the_last_gm_stays(kind: str, fields: dict[str, Any]) -> None:
     table = opened(ann="player")
     assert table.refusal("gm", kind, **fields).code == "conflict"
     with pytest.raises(Conflict):
