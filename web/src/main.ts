@@ -1,4 +1,3 @@
-import "pixi.js/unsafe-eval"; // first: the content security policy forbids eval, and Pixi asks while it loads
 import "./look/fonts.css";
 import "./look/tokens.css";
 import "./look/base.css";

@@ -9,6 +9,10 @@ class Narrow {
     return this.phoneQuery.current;
   }
 
+  get desk(): boolean {
+    return !this.tabletQuery.current;
+  }
+
   /** Width of the dock in CSS pixels, as tokens.css and small.css have it. */
   get dock(): number {
     return this.tabletQuery.current ? 312 : 348;

@@ -43,6 +43,9 @@ export function tableArt(seed: string): TableArt {
     const [toX, toY] = middle(room);
     return `M${fromX} ${fromY}H${toX}V${toY}`;
   });
-  const lamps = rooms.map((room) => ({ x: room.x + CELL / 2, y: room.y + CELL / 2 }));
+  const lamps = rooms.map((room) => {
+    const [x, y] = room.round ? [room.width / 2, room.height / 2] : [CELL * 1.5, CELL * 1.5];
+    return { x: room.x + x, y: room.y + y };
+  });
   return { rooms, ways, lamps };
 }

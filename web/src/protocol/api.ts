@@ -37,18 +37,10 @@ export interface Asset {
   bytes: number;
 }
 
-/** What became of a file: a scene with its picture, or a job that is still at work. */
+/** The scene that a file became; `left_out` says line by line what of the file could not be read. */
 export interface Imported {
-  scene?: { id: string };
-  asset?: { id: string };
-  job?: string;
-  left_out?: string[];
-}
-
-export interface Job {
-  state: string;
-  result?: Imported;
-  problem?: unknown;
+  scene: { id: string };
+  left_out: string[];
 }
 
 const ANSWER_WITHIN_MS = 20_000;
@@ -121,8 +113,6 @@ export async function makeInvite(id: string, role: Role): Promise<string> {
 
 export const snapshot = (id: string): Promise<Snapshot> => call("GET", `${room(id)}/snapshot`);
 
-export const job = (id: string): Promise<Job> => call("GET", `api/jobs/${encodeURIComponent(id)}`);
-
 /** How far a file is on its way: bytes sent, of how many. */
 export type Progress = (sent: number, total: number) => void;
 
@@ -147,8 +137,14 @@ function upload<T>(path: string, file: File, progress: Progress, signal: AbortSi
   });
 }
 
-export const importFile = (id: string, file: File, progress: Progress, signal: AbortSignal): Promise<Imported> =>
-  upload(`${room(id)}/imports`, file, progress, signal);
+/** `cell` is how many pixels of a plain picture make a cell; a map editor's file knows it by itself. */
+export const importFile = (
+  id: string,
+  file: File,
+  cell: number,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Imported> => upload(`${room(id)}/imports?cell=${cell}`, file, progress, signal);
 
 export const uploadAsset = (file: File, progress: Progress, signal: AbortSignal): Promise<Asset> =>
   upload("api/assets", file, progress, signal);

@@ -25,7 +25,7 @@ export function tableKeys(event: KeyboardEvent, keys: Keys): void {
   if (typing(event.target) && name !== "F6" && name !== "Escape") return;
   // Enter on a button presses that button
   if (name === "Enter" && event.target instanceof HTMLElement && event.target !== document.body) return;
-  event.preventDefault();
+  if (name !== "Escape") event.preventDefault(); // which the browser closes menus with
   if (name === "Escape" && typing(event.target)) (event.target as HTMLElement).blur();
   else act();
 }
