@@ -132,12 +132,13 @@ def test_ht2_own_hosts_are_served(server: ServerProcess, host: str) -> None:
         ({}, 403),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
-        ({"origin": "http://evil.example", "sec-fetch-site": "same-origin"}, 403),
+        ({"origin": "http://evil.example", "sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
         ({"sec-fetch-site": "none"}, 403),
         ({"sec-fetch-site": "same-origin"}, 201),
         ({"origin": "own"}, 201),
+        ({"origin": "http://hidden-by-a-proxy.example", "sec-fetch-site": "same-origin"}, 201),
     ],
 )
 def test_ht3_a_change_by_cookie_comes_from_a_page_of_this_server(

@@ -76,7 +76,7 @@ async def upload_asset(request: Caller) -> SeenAsset:
     house = house_of(request)
     session = await signed_in(request)
     tags = queried(request, UploadQuery).tags
-    async with house.inbox.take(request) as upload:
+    async with house.inbox.take(request, session.user_id) as upload:
         picture = await house.importer.inspect_and_clean(upload.path, house.inbox.folder)
         asset = await house.assets.add(
             picture,

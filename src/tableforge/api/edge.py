@@ -132,10 +132,13 @@ class Edge:
 
     def _check_site(self, headers: HeaderList, origin: str, peer: Peer) -> None:
         """Refuse changes that a page of somebody else's would make in its visitor's name."""
+        site = header(headers, b"sec-fetch-site")
+        if site == "same-origin":
+            return  # no page can write this header: the browser itself says so
         if origin:
             ours = origin_is_ours(origin, peer, self._origins)
-        elif site := header(headers, b"sec-fetch-site"):
-            ours = site == "same-origin"
+        elif site:
+            ours = False
         else:
             ours = bool(header(headers, b"authorization")) or not session_cookie(headers)
         if not ours:

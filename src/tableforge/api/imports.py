@@ -67,7 +67,7 @@ async def import_file(request: Caller, room: FromPath[str]) -> Imported:
     session = await signed_in(request)
     query = queried(request, ImportQuery)
     await require_gm(house, room, session, "Nothing was imported.")
-    async with house.inbox.take(request) as upload:
+    async with house.inbox.take(request, session.user_id) as upload:
         read = await house.importer.read(
             upload.path, house.inbox.folder, filename=upload.name or "map"
         )

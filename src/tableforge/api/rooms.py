@@ -140,28 +140,14 @@ class EventsQuery(Struct, frozen=True):
 
 
 class SeenEvent(Struct, frozen=True):
-    """An event as the caller was allowed to see it then."""
-
-    offset: int
-    event: Raw
-
-
-class DocumentedEvent(Struct, frozen=True):
     """An event as the caller was allowed to see it then; its form is the publication's of docs/protocol.md."""
 
     offset: int
-    event: dict[str, Any]
+    event: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
 
-class DocumentedEvents(Struct, frozen=True):
+class SeenEvents(Struct, frozen=True):
     """Events in order; `next` is the `after` of the following page, null at the head."""
-
-    events: list[DocumentedEvent]
-    next: int | None
-
-
-class EventsSeen(Struct, frozen=True):
-    """Events in order; `next` is the `after` of the following page."""
 
     events: list[SeenEvent]
     next: int | None
@@ -374,14 +360,14 @@ async def get_snapshot(request: Caller, room: FromPath[str]) -> RoomSnapshot:
 
 @get(
     "/api/rooms/{room:str}/events",
-    opt=documented(query=EventsQuery, gives={200: DocumentedEvents}, refuses=(*ROOM, Forbidden)),
+    opt=documented(query=EventsQuery, gives={200: SeenEvents}, refuses=(*ROOM, Forbidden)),
 )
-async def get_events(request: Caller, room: FromPath[str]) -> EventsSeen:
+async def get_events(request: Caller, room: FromPath[str]) -> SeenEvents:
     """The room's history behind an offset, as the caller was allowed to see it then."""
     session = await signed_in(request)
     query = queried(request, EventsQuery)
     page = await house_of(request).rooms.events(room, session.user_id, query.after, query.limit)
-    return EventsSeen([SeenEvent(offset, Raw(data)) for offset, data in page.events], page.next)
+    return SeenEvents([SeenEvent(offset, Raw(data)) for offset, data in page.events], page.next)
 
 
 @post(

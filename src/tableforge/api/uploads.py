@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import IO, Final
@@ -26,6 +27,9 @@ FOLDER: Final = "incoming"
 FIELD: Final = "file"
 NOT_TAKEN: Final = "The file was not taken."
 AT_ONCE: Final = 16
+AT_ONCE_FROM_ONE: Final = 4
+WHOLE_SECONDS: Final = 900.0
+"""How long an upload may take in all."""
 SILENT_SECONDS: Final = 60.0
 """How long an upload may send nothing before it is given up."""
 WRITTEN_BYTES: Final = 256 * 1024
@@ -52,7 +56,7 @@ class Inbox:
     def __init__(self, data: Path, *, max_bytes: int) -> None:
         self.folder = data / FOLDER
         self._max_bytes = max_bytes
-        self._taken = 0
+        self._taken: Counter[str] = Counter()
 
     def open(self) -> None:
         """Make the folder, empty; raises Unavailable when the disk refuses."""
@@ -63,26 +67,30 @@ class Inbox:
             raise disk_refused("No file can be taken.", error) from error
 
     @contextlib.asynccontextmanager
-    async def take(self, request: Caller) -> AsyncIterator[Upload]:
+    async def take(self, request: Caller, user: str) -> AsyncIterator[Upload]:
         """Receive the request's file; it is there for the time of the block.
 
-        Raises Malformed for a form that is none, TooLarge while reading, TooMany when `AT_ONCE` uploads are on their way,
-        Unavailable when the disk refuses.
+        Raises Malformed for a form that is none, TooLarge while reading, TooMany when as many uploads as may be are on
+        their way, from this user or from all, Unavailable when the disk refuses.
         """
-        if self._taken >= AT_ONCE:
+        if self._taken[user] >= AT_ONCE_FROM_ONE or self._taken.total() >= AT_ONCE:
             raise TooMany(
                 NOT_TAKEN, "Too many files are on their way just now.", "Try again in a moment."
             )
-        self._taken += 1
+        self._taken[user] += 1
         path = self.folder / secrets.token_hex(8)
         try:
             yield await self._receive(request, path)
         finally:
-            self._taken -= 1
+            self._taken[user] -= 1
+            self._taken += Counter()  # forgets who has none on its way
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def _receive(self, request: Caller, path: Path) -> Upload:
-        form = Form(request, self._max_bytes)
+        headers = request.scope["headers"]
+        form = Form(
+            header(headers, b"content-type"), header(headers, b"content-length"), self._max_bytes
+        )
         try:
             with await asyncio.to_thread(path.open, "xb") as file:
                 await self._write(request, form, file)
@@ -112,17 +120,17 @@ class Inbox:
 async def patiently(request: Caller) -> AsyncIterator[bytes]:
     """The body's chunks, as long as they keep coming; raises Malformed when they do not."""
     stream = request.stream()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WHOLE_SECONDS
     try:
         while True:
-            async with asyncio.timeout(SILENT_SECONDS):
+            async with asyncio.timeout_at(min(end, loop.time() + SILENT_SECONDS)):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
             yield chunk
     except TimeoutError as error:
-        raise Malformed(
-            NOT_TAKEN, f"Nothing came for {SILENT_SECONDS:.0f} seconds.", "Send it again."
-        ) from error
+        raise Malformed(NOT_TAKEN, "It came too slowly.", "Send it again.") from error
     except ClientException as error:
         raise Malformed(NOT_TAKEN, "The connection was cut off.", "Send it again.") from error
 
@@ -130,8 +138,8 @@ async def patiently(request: Caller) -> AsyncIterator[bytes]:
 class Form:
     """A multipart form of which one file is wanted; the other fields are passed over."""
 
-    def __init__(self, request: Caller, max_bytes: int) -> None:
-        kind, options = parse_options_header(header(request.scope["headers"], b"content-type"))
+    def __init__(self, content_type: str, content_length: str, max_bytes: int) -> None:
+        kind, options = parse_options_header(content_type)
         boundary = options.get("boundary", "")
         if kind != "multipart/form-data" or not boundary:
             raise Malformed(
@@ -139,8 +147,7 @@ class Form:
                 "The body is no form.",
                 f"Send the file as the field `{FIELD}` of a multipart/form-data body.",
             )
-        said = header(request.scope["headers"], b"content-length")
-        if said.isdecimal() and int(said) > max_bytes + FORM_BYTES:
+        if content_length.isdecimal() and int(content_length) > max_bytes + FORM_BYTES:
             raise too_large(max_bytes)
         self._max_bytes = max_bytes
         self._parser = self._made(boundary, max_bytes)
@@ -152,8 +159,9 @@ class Form:
 
     def _made(self, boundary: str, max_bytes: int) -> PushMultipartParser:
         try:
+            # Not strict: that refuses the line break behind the last boundary when it comes in a piece of its own.
             return PushMultipartParser(
-                boundary, max_segment_size=max_bytes, max_segment_count=PARTS, strict=True
+                boundary, max_segment_size=max_bytes, max_segment_count=PARTS
             )
         except MultipartError as error:
             raise unreadable(error) from error

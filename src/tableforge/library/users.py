@@ -10,7 +10,6 @@ from tableforge.database import Database, Statement
 from tableforge.errors import NotFound
 
 INSERT_USER = Statement("user.insert", "INSERT INTO users (id, name, created_ms) VALUES (?, ?, ?)")
-FIND_USER = Statement("user.find", "SELECT id, name FROM users WHERE id = ?")
 RENAME_USER = Statement("user.rename", "UPDATE users SET name = ? WHERE id = ?")
 
 
@@ -40,13 +39,6 @@ class Users:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def find(self, user_id: str) -> User:
-        """Look somebody up; raises NotFound."""
-        rows = await self._database.read(FIND_USER, user_id)
-        if not rows:
-            raise NotFound("There is no such user.")
-        return User(*rows[0])
 
     async def rename(self, user_id: str, name: str) -> None:
         """Give a user another name; raises NotFound."""
