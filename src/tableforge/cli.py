@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed or something is wrong, 2 refused before anything wa
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -293,6 +294,112 @@ def verify(*, as_json: bool) -> None:
             click.echo(f"{where}: {text}")
     if verdict.problems:
         sys.exit(FAILED)
+
+
+@main.command()
+@click.option("--url", help="The server to play on, as `serve` prints it.  [default: the one here]")
+@click.option(
+    "--bots",
+    default=4,
+    show_default=True,
+    type=click.IntRange(0, 500),
+    help="How many of the companions play by themselves.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 86_400 * 30), help="Then stop.  [default: at Ctrl+C]"
+)
+@as_json_option
+def demo(*, url: str | None, bots: int, seconds: float | None, as_json: bool) -> None:
+    """Set a table to look at: a map, pieces, a turn order, some history, and bots that play.
+
+    Uses the server that runs with these settings, or the one at --url; where none runs it starts one on the data folder
+    and stops it at the end. The table stays. Prints the link with which a person sits down.
+    """
+    from tableforge.ops.bots import Tally, show
+    from tableforge.ops.demo import Table
+
+    def announce(table: Table) -> None:
+        if as_json:
+            found = {"room": table.room, "link": table.link, "gm_link": table.game_master_link}
+            click.echo(json.dumps(found))
+        else:
+            click.echo(f"A table is set. Sit down as a player:  {table.link}")
+            click.echo(f"As a second game master:               {table.game_master_link}")
+            if bots:
+                until = f"for {seconds:g} s" if seconds else "until Ctrl+C"
+                click.echo(f"{bots} bots play {until}.")
+
+    def report(tally: Tally) -> None:
+        if not bots:
+            return
+        p50, p95 = tally.slowest_of(0.5), tally.slowest_of(0.95)
+        if as_json:
+            counts = {
+                name: getattr(tally, name)
+                for name in ("moves", "words", "rolls", "refused", "reconnects")
+            }
+            click.echo(json.dumps({**counts, "reply_p50_ms": p50, "reply_p95_ms": p95}))
+        else:
+            click.echo(
+                f"{tally.moves} moves, {tally.words} words, {tally.rolls} rolls; {tally.refused} refused;"
+                f" answered in {p50:.1f} ms (p95 {p95:.1f} ms)."
+            )
+
+    def perform(address: str) -> None:
+        report(show(address, bots=bots, seconds=seconds, announce=announce))
+
+    if url is None:
+        url = running_server(settings())
+    if url is not None:
+        perform(url)
+    else:
+        serve_while(perform, stops=seconds is not None, quiet=as_json)
+
+
+def running_server(read: "Settings") -> str | None:
+    """The address of the server that runs with these settings; None when nobody answers there."""
+    from tableforge.errors import Unavailable
+    from tableforge.protocol.rest_client import RestClient
+
+    serving = read.serving
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(serving.host, serving.host)  # noqa: S104 - read, not bound
+    address = f"http://{host}:{serving.port}{serving.base_path}"
+    client = RestClient(address)
+    try:
+        client.call("GET", "/health")
+    except Unavailable:
+        return None
+    finally:
+        client.close()
+    return address
+
+
+def serve_while(perform: Callable[[str], None], *, stops: bool, quiet: bool) -> None:
+    """Serve in this process, with a performance beside it; when that `stops`, or fails, the server stops as well."""
+    import os
+    import signal
+    import threading
+
+    from tableforge import bootstrap
+
+    failures: list[TableForgeError] = []
+
+    def beside(address: str) -> None:
+        try:
+            perform(address)
+        except TableForgeError as error:
+            failures.append(error)
+        if stops or failures:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def announce(address: str) -> None:
+        if not quiet:
+            click.echo(f"TableForge is ready: {address}  (Ctrl+C stops it)")
+        threading.Thread(target=beside, args=(address,), name="demo", daemon=True).start()
+
+    bootstrap.run(settings(), announce)
+    if failures:
+        raise failures[0]
 
 
 @main.group()

@@ -1,16 +1,11 @@
 """Rooms, players and pieces for a measurement, made over REST, and the rooms' logs read back the same way."""
 
-import http.client
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-
-from tableforge.errors import Unavailable
+from tableforge.protocol.rest_client import RestClient
 
 PAGE = 1000
-REST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +17,8 @@ class Seat:
     piece: str
 
 
-class Caller:
-    """REST calls over one connection that is kept open."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=REST_SECONDS)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    def call(self, method: str, path: str, body: Any = None, *, token: str = "") -> Any:
-        """One call, its answer parsed; raises Unavailable for any answer but a good one."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        content = msgspec.json.encode(body) if body is not None else None
-        self._connection.request(method, path, content, headers)
-        answer = self._connection.getresponse()
-        text = answer.read()
-        if answer.status >= 300:
-            raise Unavailable(
-                "The measurement did not go on.",
-                f"{method} {path} was answered with {answer.status}: {text.decode('utf-8', 'replace')}",
-                "Look at the server's log.",
-            )
-        return msgspec.json.decode(text) if text else None
-
-
 def lay(
-    caller: Caller, *, users: int, room_size: int, progress: Callable[[int], None]
+    caller: RestClient, *, users: int, room_size: int, progress: Callable[[int], None]
 ) -> list[Seat]:
     """Make rooms of `room_size` and seat all users, each with a piece; the first of a room is its GM."""
     seats: list[Seat] = []
@@ -78,7 +45,7 @@ def lay(
     return seats
 
 
-def history(caller: Caller, seat: Seat) -> Iterator[tuple[int, str]]:
+def history(caller: RestClient, seat: Seat) -> Iterator[tuple[int, str]]:
     """A room's whole log as one member may see it: offset and command id of each event."""
     after: int | None = 0
     while after is not None:

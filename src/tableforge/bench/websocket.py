@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import uvloop
 
@@ -24,7 +23,8 @@ from tableforge.bench.process import (
     pinned_to,
     two_cores,
 )
-from tableforge.bench.tables import Caller, Seat, history, lay
+from tableforge.bench.tables import Seat, history, lay
+from tableforge.protocol.rest_client import RestClient
 
 SPARE_FILES = 64
 NO_LIMITS = {
@@ -99,9 +99,7 @@ class Run:
 
     async def _load(self, server: MeasuredProcess) -> Figures:
         plan, say = self._plan, self._progress
-        address = urlsplit(server.address)
-        host, port = address.hostname or "127.0.0.1", address.port or 80
-        caller = Caller(host, port)
+        caller = RestClient(server.address)
 
         def seated(number: int) -> None:
             if number % 200 == 0 or number == plan.users:
@@ -111,8 +109,8 @@ class Run:
         seats = lay(caller, users=plan.users, room_size=plan.room_size, progress=seated)
         caller.close()
         crowd = Crowd(
-            host,
-            port,
+            caller.host,
+            caller.port,
             seats,
             rate=plan.rate,
             warm_up=round(plan.warm_up_seconds * plan.rate),
@@ -134,7 +132,7 @@ class Run:
         if not complete:
             say("Some moves never arrived.")
         say("Reading the log back ...")
-        caller = Caller(host, port)
+        caller = RestClient(server.address)
         audit = audited(caller, seats, crowd)
         caller.close()
         crowd.leave()
@@ -157,7 +155,7 @@ class Meter:
         return self
 
 
-def audited(caller: Caller, seats: list[Seat], crowd: Crowd) -> Audit:
+def audited(caller: RestClient, seats: list[Seat], crowd: Crowd) -> Audit:
     """Compare every room's log with what was acknowledged."""
     acknowledged = crowd.seen.acknowledged
     found: dict[int, int] = {}
