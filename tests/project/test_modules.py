@@ -12,7 +12,7 @@ import grimp
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.project.tree import ROOT, text, under
+from tests.project.tree import ROOT, parsed, text, under
 
 ENTRY = "tableforge.__main__"
 BESIDE_THE_PROGRAM = {
@@ -29,11 +29,11 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("tableforge", include_external_packages=True, cache_dir=None)
 
 
-def source_of(module: str) -> str:
-    """The source of one of our modules."""
+def file_of(module: str) -> Path:
+    """Where one of our modules stands."""
     path = Path("src", *module.split("."))
     package = path / "__init__.py"
-    return text(package if (ROOT / package).exists() else path.with_suffix(".py"))
+    return package if (ROOT / package).exists() else path.with_suffix(".py")
 
 
 def own_modules() -> set[str]:
@@ -45,7 +45,7 @@ def named_in(module: str) -> set[str]:
     """Modules that a module names in a string: what it starts as a process of its own."""
     strings = {
         node.value
-        for node in ast.walk(ast.parse(source_of(module)))
+        for node in ast.walk(parsed(file_of(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     return strings & own_modules()
@@ -102,7 +102,7 @@ def third_party(*folders: str) -> set[str]:
     """The top names of packages that are imported below these folders and are not ours."""
     names: set[str] = set()
     for path in under(*folders, suffixes=frozenset({".py"})):
-        for node in ast.walk(ast.parse(text(path))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -110,9 +110,12 @@ def third_party(*folders: str) -> set[str]:
     return names - sys.stdlib_module_names - {"tableforge", "tests", "docs", "hatch_build"}
 
 
+owners = cache(packages_distributions)
+
+
 def distributions(names: set[str]) -> set[str]:
     """The packages that bring these top names."""
-    known = packages_distributions()
+    known = owners()
     return {canonicalize_name(owner) for name in names for owner in known.get(name, [name])}
 
 

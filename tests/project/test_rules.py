@@ -2,25 +2,28 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
-from tests.project.tree import text, under
+from tests.project.tree import parsed, text, under
 
 RULE_LINE = re.compile(r"^(?:[-*] |\| |#+ )?\*{0,2}([A-Z]{2}\d{1,3})\*{0,2}\b", re.MULTILINE)
 TEST_NAME = re.compile(r"^test_((?:[a-z]{2}\d{1,3}_)+)")
 WEB_TITLE = re.compile(r"\b(?:it|test)(?:\.each\([^)]*\))?\(\s*[\"'`]((?:[A-Z]{2}\d{1,3}[ ,:]+)+)")
 
 
+@cache
 def rules() -> list[str]:
     """The numbers that docs/spec.md gives at the beginnings of its lines."""
     return RULE_LINE.findall(text(Path("docs/spec.md")))
 
 
+@cache
 def named_by_tests() -> dict[str, set[str]]:
     """Rule numbers that tests name, each with the files that do."""
     found: dict[str, set[str]] = {}
     for path in under("tests", suffixes=frozenset({".py"})):
-        for node in ast.walk(ast.parse(text(path))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 named = TEST_NAME.match(node.name)
                 for rule in named[1].upper().strip("_").split("_") if named else ():

@@ -1,5 +1,6 @@
 """The files of the project as git knows them: tracked, or new and not ignored."""
 
+import ast
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,12 @@ def under(*folders: str, suffixes: frozenset[str] = CODE) -> list[Path]:
 def text(path: Path) -> str:
     """The text of a file of the tree."""
     return (ROOT / path).read_text("utf-8")
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a Python file of the tree."""
+    return ast.parse(text(path))
 
 
 def documents() -> list[Path]:
