@@ -1,5 +1,6 @@
 """Pictures: taken in, listed to whom they belong, served to whoever may see them."""
 
+from email.utils import formatdate
 from typing import Annotated, Any, Final
 
 from litestar import Response, get, post
@@ -127,12 +128,17 @@ async def served(request: Caller, asset_id: str, *, thumbnail: bool) -> Response
     asset = await house.assets.find(asset_id)
     await house.showcase.admit(asset, session.user_id)
     mark = ETag(value=f"{asset.id}-small" if thumbnail else asset.id)
-    headers = {"cache-control": CACHING, "content-security-policy": POLICY}
+    headers = {
+        "cache-control": CACHING,
+        "content-security-policy": POLICY,
+        "content-disposition": "inline",
+        # The file's own time would tell that somebody else sent the same bytes.
+        "last-modified": formatdate(asset.created_ms / 1000, usegmt=True),
+    }
     if mark.to_header() in header(request.scope["headers"], b"if-none-match"):
         return Response(b"", status_code=304, headers={**headers, "etag": mark.to_header()})
     return File(
         await house.assets.file_of(asset, thumbnail=thumbnail),
-        content_disposition_type="inline",
         media_type=THUMBNAIL_TYPE if thumbnail else asset.kind,
         headers=headers,
         etag=mark,
