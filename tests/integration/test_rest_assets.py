@@ -7,12 +7,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
+from tableforge.api.uploads import AT_ONCE_FROM_ONE
 from tests.server_process import Person, ServerProcess, running
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -299,18 +301,41 @@ def test_ht10_a_file_is_counted_while_it_comes(server: ServerProcess) -> None:
     assert kept(server) == before
 
 
+def half_sent(server: ServerProcess, person: Person) -> socket.socket:
+    """A connection on which an upload has begun and does not go on."""
+    wire = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    wire.sendall(
+        f"POST /api/assets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\nabc'.encode()
+    )
+    return wire
+
+
+def arriving(server: ServerProcess) -> int:
+    """How many files are on their way."""
+    return len(list((server.folder / "data" / "incoming").iterdir()))
+
+
 def test_ht10_an_upload_that_breaks_off_leaves_nothing(server: ServerProcess) -> None:
     person = Person(server, "Ada")
     before = kept(server)
-    incoming = server.folder / "data" / "incoming"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as wire:
-        wire.sendall(
-            f"POST /api/assets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
-            "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
-            '--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\nabc'.encode()
-        )
-        wait_until(lambda: any(incoming.iterdir()))
+    with half_sent(server, person):
+        wait_until(lambda: arriving(server) == 1)
     wait_until(lambda: kept(server) == before)
+
+
+def test_ht10_nobody_keeps_the_others_from_sending(server: ServerProcess) -> None:
+    greedy, other = Person(server, "Greedy"), Person(server, "Ada")
+    with ExitStack() as held:
+        for _ in range(AT_ONCE_FROM_ONE):
+            held.enter_context(half_sent(server, greedy))
+        wait_until(lambda: arriving(server) == AT_ONCE_FROM_ONE)
+        refused = send(greedy, GOOD / "plain.png")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many")
+        assert send(other, GOOD / "plain.png").status_code == 201
+    wait_until(lambda: arriving(server) == 0)
+    assert send(greedy, GOOD / "plain.png").status_code == 201
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
