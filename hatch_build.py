@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 CLIENT = ROOT / "web"
 STATIC = ROOT / "src" / "tableforge" / "web" / "static"
 NODE_TIMEOUT_SECONDS = 600
-UNBUILT = frozenset({"node_modules", "dist", "coverage", "test-results"})
+UNBUILT = frozenset({"node_modules", "dist", "coverage", "tests"})
 
 
 class BuildFailed(RuntimeError):
