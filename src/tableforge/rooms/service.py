@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tableforge.domain.commands import HouseCommand, OpenRoom
+from tableforge.domain.commands import Command, HouseCommand, OpenRoom
 from tableforge.domain.state import Role, Visibility
 from tableforge.domain.visibility import RoomView, redact, visible_assets
 from tableforge.errors import Forbidden, Malformed, NotFound, TableForgeError
@@ -113,8 +113,8 @@ class RoomService:
         live = await self.open_for(room, user)
         return await self._answered(lambda answer: self.engine.execute(live, user, command, answer))
 
-    async def house(self, room: str, user: str, command: HouseCommand) -> Reply:
-        """Carry out a command of the server's own on a user's behalf; the edge has checked their right to it."""
+    async def house(self, room: str, user: str, command: Command | HouseCommand) -> Reply:
+        """Carry out a command that the server itself makes on a user's behalf; the edge checked their right to it."""
         live = await self.open(room)
         return await self._answered(lambda answer: self.engine.execute(live, user, command, answer))
 

@@ -1,0 +1,216 @@
+"""Rooms in memory on the memory log: opening, idling, the bounds, and commands that meet trouble (rules RO)."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from tableforge.api.audience import Audience
+from tableforge.domain.commands import AddToken, JoinRoom, MoveToken, Say
+from tableforge.errors import IdempotencyMismatch, NotFound, TooMany, Unavailable
+from tableforge.eventlog import Snapshot, StoredEvent
+from tableforge.eventlog.memory import MemoryEventLog
+from tableforge.hub.hub import Hub
+from tableforge.protocol import codec
+from tableforge.rooms.engine import RoomBounds, RoomEngine
+from tableforge.rooms.live import Reply
+from tableforge.rooms.service import NoSuchRoom, RoomService
+
+BOUNDS = RoomBounds(
+    recent_events=10,
+    snapshot_every=20,
+    in_memory=100,
+    idle_seconds=0,
+    commands_rate=0,
+    commands_burst=0,
+)
+
+
+class CountingLog(MemoryEventLog):
+    """Counts what is read, to show that opening a room does not read all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows_read = 0
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
+        rows = await super().read(room, after=after, limit=limit)
+        self.rows_read += len(rows)
+        return rows
+
+
+def service_on(log: MemoryEventLog, bounds: RoomBounds = BOUNDS) -> RoomService:
+    hub = Hub()
+    audience = Audience(hub)
+    engine = RoomEngine(log, bounds, publish=audience.hear, listened=audience.listened)
+    return RoomService(
+        log, engine, recovery_events=5_000, online=audience.online, deleted=audience.deleted
+    )
+
+
+async def run(service: RoomService, room: str, user: str, *commands: object) -> Sequence[Reply]:
+    return [await service.house(room, user, command) for command in commands]  # type: ignore[arg-type]
+
+
+async def talkative_room(service: RoomService, lines: int) -> str:
+    room = await service.create("gm", "Mara", "The Salt Road", "private")
+    for number in range(lines):
+        await run(service, room, "gm", Say(room=room, id=f"s{number}", text=f"line {number}"))
+    await service.engine.close()
+    return room
+
+
+async def test_ro1_opening_reads_a_snapshot_and_what_came_after_it() -> None:
+    log = CountingLog()
+    room = await talkative_room(service_on(log), 500)
+    log.rows_read = 0
+    fresh = service_on(log)
+    live = await fresh.open(room)
+    assert live.durable.version == 501
+    assert log.rows_read <= BOUNDS.snapshot_every + BOUNDS.recent_events + 1
+    assert [viewed.offset for viewed in live.ring] == list(range(492, 502))
+
+
+async def test_ro1_a_snapshot_that_cannot_be_read_is_passed_over() -> None:
+    log = CountingLog()
+    room = await talkative_room(service_on(log), 90)
+    expected = (await service_on(log).open(room)).durable
+    head = expected.version
+    await log.save_snapshot(room, Snapshot(head - 10, codec.ROOM_FORM, b"{damaged"))
+    await log.save_snapshot(room, Snapshot(head - 11, 999, b"{}"))
+    assert (await service_on(log).open(room)).durable == expected
+
+
+async def test_ro1_a_room_is_loaded_once_however_many_ask() -> None:
+    log = CountingLog()
+    room = await talkative_room(service_on(log), 30)
+    log.rows_read = 0
+    fresh = service_on(log)
+    rooms = await asyncio.gather(*(fresh.open(room) for _ in range(50)))
+    assert len({id(live) for live in rooms}) == 1
+    assert log.rows_read <= 31
+
+
+async def test_ro2_an_idle_room_leaves_memory_and_comes_back_the_same() -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    room = await talkative_room(service, 5)
+    before = (await service.open(room)).durable
+    service.engine.sweep()
+    assert service.engine.live_nowait(room) is None
+    assert (await service.open(room)).durable == before
+
+
+async def test_ro3_a_full_memory_lets_idle_rooms_go_and_then_refuses() -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    rooms = [await talkative_room(service, 1) for _ in range(3)]
+    few = RoomBounds(
+        recent_events=10,
+        snapshot_every=20,
+        in_memory=2,
+        idle_seconds=1000,
+        commands_rate=0,
+        commands_burst=0,
+    )
+    busy: set[str] = set()
+    engine = RoomEngine(log, few, publish=lambda *_: None, listened=busy.__contains__)
+    await engine.open(rooms[0])
+    await engine.open(rooms[1])
+    await engine.open(rooms[2])
+    assert engine.rooms_in_memory == 2
+    busy |= set(rooms)
+    missing = next(room for room in rooms if engine.live_nowait(room) is None)
+    with pytest.raises(Unavailable, match="ROOMS_IN_MEMORY"):
+        await engine.open(missing)
+
+
+async def test_ro4_a_repeat_is_answered_from_memory_and_from_the_log_alike() -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    room = await talkative_room(service, 1)
+    add = AddToken(room=room, id="a", name="Sable", x=1.0, y=2.0)
+    (first,) = await run(service, room, "gm", add)
+    assert first.result is not None
+    assert await run(service, room, "gm", add) == [first]
+    for later in (service, service_on(log)):
+        later.engine.sweep()
+        assert await run(later, room, "gm", add) == [first]
+        other = AddToken(room=room, id="a", name="Other", x=1.0, y=2.0)
+        with pytest.raises(IdempotencyMismatch):
+            await run(later, room, "gm", other)
+    assert (await service.open(room)).durable.version == first.offset
+
+
+async def test_ro4_a_repeat_that_would_be_refused_by_now_gets_the_first_reply() -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    room = await talkative_room(service, 1)
+    (added,) = await run(
+        service, room, "gm", AddToken(room=room, id="a", name="Sable", x=1.0, y=2.0)
+    )
+    assert added.result is not None
+    move = MoveToken(room=room, id="m", token=added.result["id"], x=5.0, y=5.0)
+    (moved,) = await run(service, room, "gm", move)
+    fresh = service_on(log)
+    # The same move again changes nothing by now, and is still answered with where it happened.
+    assert await run(fresh, room, "gm", move) == [moved]
+
+
+async def test_ro5_commands_of_one_member_are_limited_and_others_are_not() -> None:
+    log = MemoryEventLog()
+    tight = RoomBounds(
+        recent_events=10,
+        snapshot_every=20,
+        in_memory=10,
+        idle_seconds=0,
+        commands_rate=0.001,
+        commands_burst=3,
+    )
+    service = service_on(log, tight)
+    room = await service.create("gm", "Mara", "The Salt Road", "private")
+    await run(service, room, "ilse", JoinRoom(room=room, id="j", name="Ilse", role="player"))
+    for number in range(2):
+        await run(service, room, "gm", Say(room=room, id=f"{number}", text="hi"))
+    with pytest.raises(TooMany):
+        await asyncio.gather(
+            *(run(service, room, "gm", Say(room=room, id=f"m{n}", text="hi")) for n in range(5))
+        )
+    await run(service, room, "ilse", Say(room=room, id="x", text="hi"))
+
+
+async def test_ro6_a_deleted_room_is_gone_at_once() -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    room = await talkative_room(service, 3)
+    await service.delete(room, "gm")
+    with pytest.raises(NoSuchRoom):
+        await service.snapshot(room, "gm")
+    with pytest.raises(NotFound):
+        await service.house(room, "gm", Say(room=room, id="late", text="hi"))
+    assert (await service.rooms_of("gm", limit=10, cursor=None)).rooms == []
+
+
+async def test_ro7_history_from_the_log_is_what_was_told_when_it_happened() -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    room = await service.create("gm", "Mara", "The Salt Road", "private")
+    await run(service, room, "ilse", JoinRoom(room=room, id="j", name="Ilse", role="player"))
+    live = await service.open(room)
+    told: list[tuple[int, bytes]] = []
+    for number in range(60):
+        await run(
+            service,
+            room,
+            "gm",
+            AddToken(
+                room=room, id=f"t{number}", name=f"n{number}", x=0.0, y=0.0, hidden=number % 2 == 0
+            ),
+        )
+        told.append((live.durable.version, live.ring[-1].data_for("ilse")))
+    page = await service_on(log).events(room, "ilse", told[0][0] - 1, 1000)
+    assert page.events == told
+    assert page.next is None
+    part = await service.events(room, "ilse", told[0][0] - 1, 7)
+    assert part.events == told[:7]
+    assert part.next == told[6][0]
