@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tableforge.domain.deeds import CHANGES_MAX, DEEDS_MAX
 from tableforge.domain.tokens import TOKENS_MAX
 from tableforge.errors import Conflict, NotFound
+from tests.reader import Reader, canonical
 from tests.table import Table, opened, plain
 
 BOARD = ("scenes", "active", "placed", "tokens", "walls", "doors", "lights", "drawings", "turn")
@@ -97,6 +98,19 @@ def test_un1_undo_takes_a_command_back_and_redo_does_it_again(table: Table, numb
     assert table.told("gm", [redone])[0]["of"] == told["of"]
     table.send("gm", "undo")
     assert board(table) == before
+
+
+@pytest.mark.parametrize("number", range(23))
+def test_rd8_everybody_can_follow_what_is_undone_and_redone(table: Table, number: int) -> None:
+    things = furnished(table)
+    kind, fields = commands(things)[number]
+    readers = {user: Reader(table.view(user)) for user in ("gm", "ann", "bob", "cid", "stranger")}
+    for name, wanted in ((kind, fields), ("undo", {}), ("redo", {}), ("undo", {})):
+        steps = table.send("gm", name, **wanted)
+        for user, reader in readers.items():
+            for step, data in zip(steps, table.told(user, steps), strict=True):
+                reader.take(data, step.after.version)
+            assert canonical(reader.view) == canonical(table.view(user)), (user, name)
 
 
 def test_un1_every_kind_of_command_is_tried() -> None:
