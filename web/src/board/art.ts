@@ -89,7 +89,14 @@ export function initialsCoin(
     pen.clip();
     pen.fillStyle = palette.of.keyline.css;
     pen.fillRect(0, 0, width, height);
-    const light = pen.createRadialGradient(width * 0.42, height * 0.3, 0, width / 2, height / 2, Math.max(width, height) * 0.62);
+    const light = pen.createRadialGradient(
+      width * 0.42,
+      height * 0.3,
+      0,
+      width / 2,
+      height / 2,
+      Math.max(width, height) * 0.62,
+    );
     light.addColorStop(0, withAlpha(tint, 0.5));
     light.addColorStop(1, withAlpha(tint, 0.2));
     pen.fillStyle = light;
@@ -178,7 +185,15 @@ function shadow(pen: Pen, x: number, y: number, width: number, height: number, k
   pen.restore();
 }
 
-export function markAt(pen: Pen, path: string, x: number, y: number, size: number, color: Color, palette: Palette): void {
+export function markAt(
+  pen: Pen,
+  path: string,
+  x: number,
+  y: number,
+  size: number,
+  color: Color,
+  palette: Palette,
+): void {
   pen.save();
   pen.translate(x - size / 2, y - size / 2);
   pen.scale(size / 14, size / 14);

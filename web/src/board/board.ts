@@ -308,7 +308,8 @@ export class Board {
     this.rulers.clear();
     this.placeBefore = new Map();
     this.lens.change(leaving, this.port.scene);
-    if (leaving !== null) this.canvas.animate([{ opacity: 0 }, { opacity: 1 }], Math.max(90, this.palette.baseMs * 1.6));
+    if (leaving !== null)
+      this.canvas.animate([{ opacity: 0 }, { opacity: 1 }], Math.max(90, this.palette.baseMs * 1.6));
   }
 
   private remember(tokens: readonly Token[]): void {
@@ -388,7 +389,10 @@ export class Board {
   /** Names were baked in whatever face was there: bake them again in the look's own. */
   private async awaitFonts(): Promise<void> {
     const { fontUi, fontDisplay } = this.palette;
-    await Promise.allSettled([document.fonts.load(`560 12px ${fontUi}`), document.fonts.load(`400 24px ${fontDisplay}`)]);
+    await Promise.allSettled([
+      document.fonts.load(`560 12px ${fontUi}`),
+      document.fonts.load(`400 24px ${fontDisplay}`),
+    ]);
     if (!this.closed) this.relook();
   }
 

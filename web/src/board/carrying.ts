@@ -26,6 +26,8 @@ interface Load {
 export class Carrying {
   private load: Load | null = null;
   private again: ReturnType<typeof setInterval> | null = null;
+  /** The others were told something that must end. */
+  private told = false;
   private readonly tellers: Throttle<readonly Move[]>;
 
   constructor(private readonly board: Board) {
@@ -136,11 +138,14 @@ export class Carrying {
       const shown = pieces.shownBox(token);
       return shown ? [{ token, x: brief(shown.x), y: brief(shown.y) }] : [];
     });
+    this.told = true;
     this.tellers.offer(moves);
   }
 
   private endPreview(): void {
-    if (this.load === null) this.send([]);
+    if (this.load !== null || !this.told) return;
+    this.told = false;
+    this.send([]);
   }
 
   private send(moves: readonly Move[]): void {
@@ -212,4 +217,3 @@ export class Pulling {
     if (pull) board.release([pull.token], board.palette.glideMs);
   }
 }
-

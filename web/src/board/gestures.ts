@@ -64,7 +64,11 @@ const DOUBLE_MS = 350;
 type State =
   | { readonly name: "idle" }
   | { readonly name: "pressed"; readonly press: Press }
-  | { readonly name: "carrying" | "pulling" | "panning" | "measuring" | "stroking" | "spent"; readonly id: number; last: Point }
+  | {
+      readonly name: "carrying" | "pulling" | "panning" | "measuring" | "stroking" | "spent";
+      readonly id: number;
+      last: Point;
+    }
   | { readonly name: "framing"; readonly id: number; readonly from: Point; readonly add: boolean }
   | { readonly name: "pinching"; readonly a: number; readonly b: number };
 
@@ -94,7 +98,9 @@ export class Gestures {
 
   /** When a `tick` is wanted: a finger or button held still turns into a long press then. */
   get dueAt(): number | null {
-    return this.state.name === "pressed" && this.mayPing(this.state.press) ? this.state.press.time + LONG_PRESS_MS : null;
+    return this.state.name === "pressed" && this.mayPing(this.state.press)
+      ? this.state.press.time + LONG_PRESS_MS
+      : null;
   }
 
   feed(input: Input): Act[] {
@@ -201,7 +207,10 @@ export class Gestures {
     const { tool, space } = this.context();
     const { id, target, from } = press;
     const panning =
-      press.button !== 0 || space || tool === "pan" || (press.device === "touch" && target.on !== "handle" && !movable(target));
+      press.button !== 0 ||
+      space ||
+      tool === "pan" ||
+      (press.device === "touch" && target.on !== "handle" && !movable(target));
     if (panning) {
       this.state = { name: "panning", id, last: at };
       return [{ do: "panStart" }, { do: "pan", dx: at.x - from.x, dy: at.y - from.y }];
@@ -274,7 +283,7 @@ export class Gestures {
       return mods.shift ? [] : [{ do: "clear" }];
     }
     if (target.on === "handle") return [];
-    const again = this.lastClick?.token === target.token && time - this.lastClick.time < DOUBLE_MS;
+    const again = !mods.shift && this.lastClick?.token === target.token && time - this.lastClick.time < DOUBLE_MS;
     this.lastClick = again ? null : { token: target.token, time };
     if (again) return [{ do: "open", token: target.token }];
     if (!target.chosen) return [];

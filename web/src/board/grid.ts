@@ -109,7 +109,10 @@ function snapHex(grid: GridType, middle: Point, size: number): Point {
   if (size > 0.6) return centre;
   const beside = corners.map((corner, k) => {
     const next = corners[(k + 1) % 6] ?? corner;
-    return { x: centre.x + (corner.x + next.x - 2 * centre.x) / 4, y: centre.y + (corner.y + next.y - 2 * centre.y) / 4 };
+    return {
+      x: centre.x + (corner.x + next.x - 2 * centre.x) / 4,
+      y: centre.y + (corner.y + next.y - 2 * centre.y) / 4,
+    };
   });
   return nearest(middle, [centre, ...beside]);
 }

@@ -30,7 +30,10 @@ export function handlePoints(frame: Box, rotation: number): Record<Handle, Point
   const middle = { x: x + width / 2, y: y + height / 2 };
   const angle = (rotation * Math.PI) / 180;
   const edge = toEdge(width / 2, height / 2, angle);
-  const along = (length: number): Point => ({ x: middle.x + Math.cos(angle) * length, y: middle.y + Math.sin(angle) * length });
+  const along = (length: number): Point => ({
+    x: middle.x + Math.cos(angle) * length,
+    y: middle.y + Math.sin(angle) * length,
+  });
   return {
     nw: { x, y },
     ne: { x: x + width, y },

@@ -1,7 +1,7 @@
 /** The lines of a hex grid, each once, for a part of a scene. Pure. */
-import type { GridType } from "../protocol/types";
+import type { GridType, Point } from "../protocol/types";
 import type { Box, Size } from "./camera";
-import { cellAt, cellCentre, cellCorners, type Cell } from "./grid";
+import { cellAt, cellCorners, type Cell } from "./grid";
 
 /** The neighbour beyond the edge from corner k to corner k + 1. */
 function neighbour(grid: GridType, { column, row }: Cell, k: number): Cell {
@@ -31,41 +31,55 @@ function neighbour(grid: GridType, { column, row }: Cell, k: number): Cell {
   return beyond[k] ?? { column, row };
 }
 
-/** A hex belongs to the scene when its middle lies on it. */
-function inScene(grid: GridType, cell: Cell, scene: Size): boolean {
-  const { x, y } = cellCentre(grid, cell);
-  return x > 0 && y > 0 && x < scene.width && y < scene.height;
-}
-
 function ownsEdge(cell: Cell, other: Cell): boolean {
   return cell.row < other.row || (cell.row === other.row && cell.column < other.column);
 }
 
-/** Segments as x1, y1, x2, y2, … in cells, of the scene's hexes that touch `part`. */
+/** Segments as x1, y1, x2, y2, … in cells, of the hexes that touch `part` of the scene, cut off at the scene's edges. */
 export function hexLines(grid: "hex_row" | "hex_column", scene: Size, part: Box): number[] {
-  const clip = {
-    left: Math.max(0, part.x),
-    top: Math.max(0, part.y),
-    right: Math.min(scene.width, part.x + part.width),
-    bottom: Math.min(scene.height, part.y + part.height),
-  };
-  if (clip.left >= clip.right || clip.top >= clip.bottom) return [];
-  const from = cellAt(grid, { x: clip.left, y: clip.top });
-  const to = cellAt(grid, { x: clip.right, y: clip.bottom });
+  const left = Math.max(0, part.x);
+  const top = Math.max(0, part.y);
+  const right = Math.min(scene.width, part.x + part.width);
+  const bottom = Math.min(scene.height, part.y + part.height);
+  if (left >= right || top >= bottom) return [];
+  const from = cellAt(grid, { x: left, y: top });
+  const to = cellAt(grid, { x: right, y: bottom });
   const lines: number[] = [];
   for (let row = from.row - 1; row <= to.row + 1; row++) {
     for (let column = from.column - 1; column <= to.column + 1; column++) {
       const cell = { column, row };
-      if (!inScene(grid, cell, scene)) continue;
       const corners = cellCorners(grid, cell);
       for (let k = 0; k < 6; k++) {
-        const other = neighbour(grid, cell, k);
-        if (!ownsEdge(cell, other) && inScene(grid, other, scene)) continue;
+        // each line belongs to one of its two hexes
+        if (!ownsEdge(cell, neighbour(grid, cell, k))) continue;
         const a = corners[k];
         const b = corners[(k + 1) % 6];
-        if (a && b) lines.push(a.x, a.y, b.x, b.y);
+        if (a && b) addClipped(lines, a, b, scene);
       }
     }
   }
   return lines;
+}
+
+/** Liang and Barsky: the part of the line that lies on the scene. */
+function addClipped(lines: number[], a: Point, b: Point, scene: Size): void {
+  const dx = b.x - a.x;
+  const dy = b.y - a.y;
+  let enter = 0;
+  let leave = 1;
+  for (const [towards, room] of [
+    [-dx, a.x],
+    [dx, scene.width - a.x],
+    [-dy, a.y],
+    [dy, scene.height - a.y],
+  ] as const) {
+    if (towards === 0) {
+      if (room < 0) return;
+      continue;
+    }
+    const t = room / towards;
+    if (towards < 0) enter = Math.max(enter, t);
+    else leave = Math.min(leave, t);
+  }
+  if (enter < leave) lines.push(a.x + dx * enter, a.y + dy * enter, a.x + dx * leave, a.y + dy * leave);
 }

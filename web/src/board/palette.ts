@@ -27,9 +27,9 @@ const ALWAYS_NIGHT = {
 
 /** The bare table of a scene without a picture follows day and night. */
 const BY_LIGHT = {
-  floor: "color-mix(in oklab, var(--board-glow) 78%, var(--line-3))",
-  floorEdge: "color-mix(in oklab, var(--board-void) 60%, var(--line-3))",
-  floorGrid: "color-mix(in oklab, var(--board-void) 88%, var(--ink))",
+  floor: "light-dark(var(--surface-2), color-mix(in oklab, var(--board-glow) 78%, var(--ink-2)))",
+  floorEdge: "light-dark(var(--board-glow), color-mix(in oklab, var(--board-glow) 93%, var(--ink-2)))",
+  floorGrid: "var(--ink)",
 } as const;
 
 export type ColorName = keyof typeof ALWAYS_NIGHT | keyof typeof BY_LIGHT;
@@ -73,7 +73,17 @@ export function readPalette(host: HTMLElement): Palette {
     for (const [name, value] of Object.entries(ALWAYS_NIGHT)) of[name as ColorName] = take(value);
     const style = getComputedStyle(host);
     const text = (name: string, otherwise: string): string => style.getPropertyValue(name).trim() || otherwise;
-    const players = [of.nobody, of.player1, of.player2, of.player3, of.player4, of.player5, of.player6, of.player7, of.player8];
+    const players = [
+      of.nobody,
+      of.player1,
+      of.player2,
+      of.player3,
+      of.player4,
+      of.player5,
+      of.player6,
+      of.player7,
+      of.player8,
+    ];
     return {
       of,
       player: (mark) => players[mark] ?? of.nobody,

@@ -96,6 +96,7 @@ export async function decoded(url: string): Promise<HTMLImageElement> {
   image.decoding = "async";
   image.src = url;
   await image.decode();
-  if (image.naturalWidth === 0 || image.naturalHeight === 0) throw new DOMException("The picture is empty.", "EncodingError");
+  if (image.naturalWidth === 0 || image.naturalHeight === 0)
+    throw new DOMException("The picture is empty.", "EncodingError");
   return image;
 }

@@ -93,7 +93,8 @@ export class Pieces {
       const before = known.token;
       if (before === token) continue;
       known.token = token;
-      if (before.layer !== token.layer || before.width !== token.width || before.height !== token.height) restack = true;
+      if (before.layer !== token.layer || before.width !== token.width || before.height !== token.height)
+        restack = true;
       known.size = null;
       if (!known.held) this.glideTo(known, placeOf(token), now, glideMs(token.id));
     }
@@ -176,7 +177,8 @@ export class Pieces {
   texturesInUse(): Set<Texture> {
     const used = new Set<Texture>();
     for (const piece of this.pieces.values()) {
-      for (const sprite of [piece.art, piece.frame, piece.plate, ...piece.extras.values()]) if (sprite) used.add(sprite.texture);
+      for (const sprite of [piece.art, piece.frame, piece.plate, ...piece.extras.values()])
+        if (sprite) used.add(sprite.texture);
     }
     return used;
   }
@@ -251,9 +253,19 @@ export class Pieces {
     const { width, height } = sizeOf(piece);
     piece.body.position.set((place.x + width / 2) * CELL, (place.y + height / 2) * CELL);
     piece.art.rotation = piece.turns ? (place.rotation * Math.PI) / 180 : 0;
-    const mark = piece.extras.get("notch");
-    if (mark) mark.rotation = (place.rotation * Math.PI) / 180;
+    this.placeNotch(piece);
     this.placePlate(piece);
+  }
+
+  /** Outside of the ring, where the picture's upper edge looks. */
+  private placeNotch(piece: Piece): void {
+    const sprite = piece.extras.get("notch");
+    if (!sprite) return;
+    const coin = coinSize(sizeOf(piece));
+    const angle = (piece.shown.rotation * Math.PI) / 180;
+    const out = Math.min(coin.width, coin.height) / 2 + 2 + 4.5 * this.keepScale();
+    sprite.rotation = angle;
+    sprite.position.set(Math.sin(angle) * out, -Math.cos(angle) * out);
   }
 
   private placePlate(piece: Piece): void {
@@ -283,6 +295,7 @@ export class Pieces {
       piece.body.visible = visible;
       if (visible) this.dress(piece);
       for (const name of ["eye", "lock", "notch"] as const) piece.extras.get(name)?.scale.set(keep);
+      this.placeNotch(piece);
       this.showPlate(piece, visible && withPlates, keep);
     }
     if (this.around.textures.overfull) this.around.textures.sweep(this.texturesInUse());
@@ -323,8 +336,18 @@ export class Pieces {
     const hidden = secret(token);
     const hasTurn = token.id === this.turn;
     const worn = [
-      token.name, token.image, coin.width, coin.height, density, mark, hidden, token.locked, hasTurn, scenery,
-      token.rotation % 360 !== 0, this.pixelRatio,
+      token.name,
+      token.image,
+      coin.width,
+      coin.height,
+      density,
+      mark,
+      hidden,
+      token.locked,
+      hasTurn,
+      scenery,
+      token.rotation % 360 !== 0,
+      this.pixelRatio,
     ].join("|");
     if (worn === piece.worn) return;
     piece.worn = worn;
@@ -350,7 +373,9 @@ export class Pieces {
     piece.frame.texture = textures.get(`f|${mark}|${hidden}|${shape}`, density, () =>
       frame({ ...coin, color, hidden, mark: owner?.markPath ?? "" }, density, palette),
     );
-    this.wear(piece, "halo", hasTurn && !scenery, `h|${shape}`, density, () => halo(coin.width, coin.height, density, palette));
+    this.wear(piece, "halo", hasTurn && !scenery, `h|${shape}`, density, () =>
+      halo(coin.width, coin.height, density, palette),
+    );
     const sharp = 2 * this.pixelRatio;
     const reach = Math.min(coin.width, coin.height) / 2;
     const corner = { x: coin.width / 2 - reach * 0.23, y: coin.height / 2 - reach * 0.23 };
@@ -359,14 +384,20 @@ export class Pieces {
     const lock = this.wear(piece, "lock", token.locked, "b|lock", sharp, () => badge("lock", sharp, palette));
     lock?.position.set(-corner.x, corner.y);
     const facing = token.rotation % 360 !== 0 && !scenery;
-    const pointer = this.wear(piece, "notch", facing, `n|${mark}|${hidden}`, sharp, () =>
+    this.wear(piece, "notch", facing, `n|${mark}|${hidden}`, sharp, () =>
       notch(sharp, hidden ? palette.of.moon : color, palette),
     );
-    pointer?.anchor.set(0.5, (reach + 3) / pointer.texture.height + 1);
-    if (pointer) pointer.rotation = (piece.shown.rotation * Math.PI) / 180;
+    this.placeNotch(piece);
   }
 
-  private wear(piece: Piece, name: Extra, on: boolean, key: string, density: number, make: () => ReturnType<typeof badge>): Sprite | null {
+  private wear(
+    piece: Piece,
+    name: Extra,
+    on: boolean,
+    key: string,
+    density: number,
+    make: () => ReturnType<typeof badge>,
+  ): Sprite | null {
     const worn = piece.extras.get(name);
     if (!on) {
       worn?.destroy();
@@ -391,7 +422,8 @@ export function placeOf(token: Token): Place {
 }
 
 function sizeOf(piece: Piece): Size {
-  return piece.size ?? piece.token;
+  const { width, height } = piece.size ?? piece.token;
+  return { width, height };
 }
 
 export function coinSize(size: Size): Size {
@@ -418,4 +450,3 @@ function contains(outer: Box, inner: Box): boolean {
     inner.y + inner.height <= outer.y + outer.height
   );
 }
-

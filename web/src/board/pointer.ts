@@ -42,12 +42,16 @@ export function listenToPointers(board: Board, ondrop: (files: File[], at: Point
   const move = (event: PointerEvent): void => {
     const point = at(event);
     hands.hover(point, event.pointerType !== "touch");
-    hands.run(gestures.feed({ type: "move", id: event.pointerId, at: point, mods: modsOf(event), time: performance.now() }));
+    hands.run(
+      gestures.feed({ type: "move", id: event.pointerId, at: point, mods: modsOf(event), time: performance.now() }),
+    );
     arm();
   };
   const up = (event: PointerEvent): void => {
     const point = at(event);
-    hands.run(gestures.feed({ type: "up", id: event.pointerId, at: point, mods: modsOf(event), time: performance.now() }));
+    hands.run(
+      gestures.feed({ type: "up", id: event.pointerId, at: point, mods: modsOf(event), time: performance.now() }),
+    );
     if (event.pointerType === "touch") hands.hover(null, false);
     arm();
   };

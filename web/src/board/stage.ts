@@ -31,7 +31,7 @@ export class Stage {
       height: Math.max(1, size.height),
       resolution: pixelRatio,
       autoDensity: true,
-      antialias: true,
+      antialias: pixelRatio < 2,
       backgroundAlpha: 0,
       // events, accessibility and filters would each bring a ticker or a DOM overlay: the board has its own
       skipExtensionImports: true,

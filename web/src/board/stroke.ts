@@ -4,15 +4,20 @@ import { tidy } from "./grid";
 
 const POINTS_MAX = 400;
 
+/** Looked at in full; of longer lines evenly spread points are. */
+const LOOKED_AT = 3000;
+
 /** The line with every point left out that lies within `tolerance` (cells) of the way without it; at most 400 points. */
 export function simplified(points: readonly Point[], tolerance: number): Point[] {
-  let allowed = tolerance;
-  let kept = thinned(points, allowed);
-  while (kept.length > POINTS_MAX) {
-    allowed *= 1.6;
-    kept = thinned(points, allowed);
-  }
+  const kept = spread(thinned(spread(points, LOOKED_AT), tolerance), POINTS_MAX);
   return kept.map(({ x, y }) => ({ x: tidy(Math.round(x * 1000) / 1000), y: tidy(Math.round(y * 1000) / 1000) }));
+}
+
+/** At most so many of them, evenly picked, both ends among them. */
+function spread(points: readonly Point[], most: number): readonly Point[] {
+  if (points.length <= most) return points;
+  const step = (points.length - 1) / (most - 1);
+  return Array.from({ length: most }, (_, k) => points[Math.round(k * step)]).filter((point) => point !== undefined);
 }
 
 /** Ramer, Douglas and Peucker, without recursion: a hand may draw thousands of points. */

@@ -168,7 +168,14 @@ export class Company {
   }
 }
 
-function drawCursor(cursor: Cursor, now: number, view: View, pixelRatio: number, textures: Textures, palette: Palette): number {
+function drawCursor(
+  cursor: Cursor,
+  now: number,
+  view: View,
+  pixelRatio: number,
+  textures: Textures,
+  palette: Palette,
+): number {
   const { person, node, tip, name } = cursor;
   cursor.at = cursor.way.at(now);
   const silent = now - cursor.heard;
@@ -181,7 +188,9 @@ function drawCursor(cursor: Cursor, now: number, view: View, pixelRatio: number,
   const text = named ? person.name : "";
   const mark = { path: person.markPath, color };
   const look = named ? { text, edge: color, mark } : { text: "", edge: color, mark };
-  name.texture = textures.get(`cn|${text}|${person.mark}|${pixelRatio}`, pixelRatio, () => plate(look, pixelRatio, palette));
+  name.texture = textures.get(`cn|${text}|${person.mark}|${pixelRatio}`, pixelRatio, () =>
+    plate(look, pixelRatio, palette),
+  );
   name.position.set(13, 15);
   if (!cursor.way.done(now)) return 0;
   if (named) return NAME_SHOWN_MS - silent;

@@ -32,7 +32,7 @@ export class GridLines {
     this.pictured = pictured;
     const color = pictured ? palette.of.grid : palette.of.floorGrid;
     this.color = color.hex;
-    this.strength = pictured ? 0.42 : 0.5;
+    this.strength = pictured ? 0.42 : 0.17;
     this.hexesFor = null;
   }
 
@@ -45,7 +45,7 @@ export class GridLines {
     this.hexes.visible = (type === "hex_row" || type === "hex_column") && fade > 0;
     if (!scene) return;
     if (this.straight.visible) this.drawSquares(scene, view, size, pixelRatio, this.strength * fade);
-    if (this.hexes.visible) this.drawHexes(scene, view, size, this.strength * fade * (pixelRatio >= 1.75 ? 1.4 : 1.1));
+    if (this.hexes.visible) this.drawHexes(scene, view, size, this.strength * fade * (pixelRatio >= 1.75 ? 1.2 : 0.85));
   }
 
   private drawSquares(scene: Scene, view: View, size: Size, pixelRatio: number, alpha: number): void {
@@ -111,7 +111,12 @@ export class GridLines {
     if (this.meshes) {
       const positions = Float32Array.from(segments, (value) => value * CELL);
       const indices = Uint32Array.from({ length: positions.length / 2 }, (_, k) => k);
-      const geometry = new MeshGeometry({ positions, uvs: new Float32Array(positions.length), indices, topology: "line-list" });
+      const geometry = new MeshGeometry({
+        positions,
+        uvs: new Float32Array(positions.length),
+        indices,
+        topology: "line-list",
+      });
       const mesh = new Mesh({ geometry, texture: Texture.WHITE });
       mesh.tint = this.color;
       mesh.on("destroyed", () => geometry.destroy(true));

@@ -1,5 +1,5 @@
 /** The scene's floor and its picture, cut into tiles that every graphics card takes. */
-import { Container, ImageSource, Sprite, Texture } from "pixi.js";
+import { Container, Graphics, ImageSource, Sprite, Texture } from "pixi.js";
 import type { Scene } from "../../protocol/types";
 import { CELL } from "../camera";
 import type { Palette } from "../palette";
@@ -14,9 +14,11 @@ export class Ground {
   readonly node = new Container();
   private readonly floor = new Sprite();
   private readonly tiles = new Container();
+  private readonly edge = new Graphics();
   private bitmaps: ImageBitmap[] = [];
   private scene: Scene | null = null;
   private shownUrl: string | null = null;
+  private edgeColor = 0;
   /** Counts loads, so that a late one of a former scene is thrown away. */
   private load = 0;
 
@@ -25,18 +27,16 @@ export class Ground {
     private readonly onReady: () => void,
     private readonly onTrouble: (failed: boolean) => void,
   ) {
-    this.node.addChild(this.floor, this.tiles);
+    this.node.addChild(this.floor, this.tiles, this.edge);
   }
 
   show(scene: Scene | null, url: string | null): void {
     const resized = scene?.width !== this.scene?.width || scene?.height !== this.scene?.height;
     this.scene = scene;
     this.floor.visible = scene !== null;
-    if (scene) this.floor.setSize(scene.width * CELL, scene.height * CELL);
-    if (url === this.shownUrl && !resized) return;
-    if (url === this.shownUrl && scene) {
-      this.tiles.scale.set(1);
-      this.fitTiles(scene);
+    if (resized) this.drawFloor();
+    if (url === this.shownUrl) {
+      if (scene && resized) this.fitTiles(scene);
       return;
     }
     this.shownUrl = url;
@@ -57,7 +57,8 @@ export class Ground {
     const old = this.floor.texture;
     this.floor.texture = floorTexture(palette);
     if (old !== Texture.EMPTY) old.destroy(true);
-    if (this.scene) this.floor.setSize(this.scene.width * CELL, this.scene.height * CELL);
+    this.edgeColor = palette.of.keyline.hex;
+    this.drawFloor();
   }
 
   destroy(): void {
@@ -66,6 +67,16 @@ export class Ground {
     const floor = this.floor.texture;
     this.node.destroy({ children: true });
     if (floor !== Texture.EMPTY) floor.destroy(true);
+  }
+
+  private drawFloor(): void {
+    const { scene, edge } = this;
+    edge.clear();
+    if (!scene) return;
+    const width = scene.width * CELL;
+    const height = scene.height * CELL;
+    this.floor.setSize(width, height);
+    edge.rect(0, 0, width, height).stroke({ width: 1, color: this.edgeColor, alpha: 0.6, pixelLine: true });
   }
 
   private async fetch(url: string, load: number): Promise<void> {

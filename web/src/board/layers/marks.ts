@@ -47,7 +47,9 @@ export class Marks {
     if (focused) {
       const around = frameOf(focused);
       const outer = { x: around.x - 3, y: around.y - 3, width: around.width + 6, height: around.height + 6 };
-      pen.roundRect(outer.x, outer.y, outer.width, outer.height, 6).stroke({ width: 4.5, color: keyline.hex, alpha: 0.8 });
+      pen
+        .roundRect(outer.x, outer.y, outer.width, outer.height, 6)
+        .stroke({ width: 4.5, color: keyline.hex, alpha: 0.8 });
       pen.roundRect(outer.x, outer.y, outer.width, outer.height, 6).stroke({ width: 2, color: palette.of.focus.hex });
     }
     if (frame) {

@@ -99,7 +99,9 @@ function drawWay(way: Way, view: View, grid: GridType, pixelRatio: number, textu
   pen.fill({ color: palette.of.keyline.hex }).stroke({ width: 1.75, color: color.hex });
   const text = inCells(pathLength(grid, way.points));
   const key = `m|${text}|${color.hex}|${pixelRatio}`;
-  label.texture = textures.get(key, pixelRatio, () => plate({ text, edge: color, size: "measure" }, pixelRatio, palette));
+  label.texture = textures.get(key, pixelRatio, () =>
+    plate({ text, edge: color, size: "measure" }, pixelRatio, palette),
+  );
   label.position.set(last.x, last.y - 30);
 }
 

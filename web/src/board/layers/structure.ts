@@ -8,10 +8,17 @@ import { colorOf } from "./drawings";
 export class Structure {
   readonly node = new Container();
   private pen: Graphics | null = null;
-  private shown: { walls: readonly Wall[]; doors: readonly Door[]; lights: readonly Light[]; step: number } | null = null;
+  private shown: { walls: readonly Wall[]; doors: readonly Door[]; lights: readonly Light[]; step: number } | null =
+    null;
 
   /** Lines keep their width on the screen, in steps, so that a turn of the wheel does not rebuild them each time. */
-  update(walls: readonly Wall[], doors: readonly Door[], lights: readonly Light[], zoom: number, palette: Palette): void {
+  update(
+    walls: readonly Wall[],
+    doors: readonly Door[],
+    lights: readonly Light[],
+    zoom: number,
+    palette: Palette,
+  ): void {
     const step = Math.round(Math.log2(zoom) * 2);
     const { shown } = this;
     if (shown?.walls === walls && shown.doors === doors && shown.lights === lights && shown.step === step) return;
@@ -30,7 +37,13 @@ export class Structure {
 }
 
 /** `px`: board units of one pixel on the screen. */
-function draw(walls: readonly Wall[], doors: readonly Door[], lights: readonly Light[], px: number, palette: Palette): Graphics {
+function draw(
+  walls: readonly Wall[],
+  doors: readonly Door[],
+  lights: readonly Light[],
+  px: number,
+  palette: Palette,
+): Graphics {
   const pen = new Graphics();
   const { moon, keyline } = palette.of;
   for (const wall of walls) path(pen, wall.points);
@@ -55,7 +68,10 @@ function draw(walls: readonly Wall[], doors: readonly Door[], lights: readonly L
     const y = light.y * CELL;
     const color = colorOf(light.color) ?? moon.hex;
     if (light.range > 0) pen.circle(x, y, light.range * CELL).stroke({ width: px, color, alpha: 0.22 });
-    pen.circle(x, y, 5 * px).fill({ color }).stroke({ width: 1.5 * px, color: keyline.hex });
+    pen
+      .circle(x, y, 5 * px)
+      .fill({ color })
+      .stroke({ width: 1.5 * px, color: keyline.hex });
     pen.circle(x, y, 8 * px).stroke({ width: 1.25 * px, color: moon.hex, alpha: 0.9 });
   }
   return pen;
