@@ -49,7 +49,7 @@ def service_on(log: MemoryEventLog, bounds: RoomBounds = BOUNDS) -> RoomService:
 
 
 async def run(service: RoomService, room: str, user: str, *commands: object) -> Sequence[Reply]:
-    return [await service.house(room, user, command) for command in commands]  # type: ignore[arg-type]
+    return [await service.house(room, user, command) for command in commands]  # type: ignore[arg-type]  # commands of several kinds
 
 
 async def talkative_room(service: RoomService, lines: int) -> str:
