@@ -150,7 +150,9 @@ def is_public(step: Step) -> bool:  # noqa: C901  # one case an event
 
 
 def _is_open_scene(room: Room, scene: str) -> bool:
-    return scene == room.active and all(place == scene for place in room.placed.values())
+    if scene != room.active:
+        return False
+    return not room.placed or all(place == scene for place in room.placed.values())
 
 
 def _is_open(room: Room, token: Token) -> bool:
