@@ -21,8 +21,9 @@ export function listenToKeys(board: Board): () => void {
   const keys = new Keys(board);
   const ending = new AbortController();
   const { signal } = ending;
-  window.addEventListener("keydown", (event) => keys.down(event), { signal });
-  window.addEventListener("keyup", (event) => keys.up(event), { signal });
+  // on the document, so that the board hears them before the page around it does
+  document.addEventListener("keydown", (event) => keys.down(event), { signal });
+  document.addEventListener("keyup", (event) => keys.up(event), { signal });
   window.addEventListener("blur", () => keys.releaseSpace(), { signal });
   return () => ending.abort();
 }

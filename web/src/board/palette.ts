@@ -26,13 +26,18 @@ const ALWAYS_NIGHT = {
 } as const;
 
 /** The bare table of a scene without a picture follows day and night. */
-const BY_LIGHT = {
-  floor: "light-dark(var(--surface-2), color-mix(in oklab, var(--board-glow) 78%, var(--ink-2)))",
-  floorEdge: "light-dark(var(--board-glow), color-mix(in oklab, var(--board-glow) 93%, var(--ink-2)))",
+const BY_NIGHT = {
+  floor: "color-mix(in oklab, var(--board-glow) 78%, var(--ink-2))",
+  floorEdge: "color-mix(in oklab, var(--board-glow) 93%, var(--ink-2))",
   floorGrid: "var(--ink)",
 } as const;
+const BY_DAY: Record<keyof typeof BY_NIGHT, string> = {
+  floor: "var(--surface-2)",
+  floorEdge: "var(--board-glow)",
+  floorGrid: "var(--ink)",
+};
 
-export type ColorName = keyof typeof ALWAYS_NIGHT | keyof typeof BY_LIGHT;
+export type ColorName = keyof typeof ALWAYS_NIGHT | keyof typeof BY_NIGHT;
 
 export interface Color {
   /** 0xRRGGBB, for PixiJS. */
@@ -68,8 +73,10 @@ export function readPalette(host: HTMLElement): Palette {
       return read(getComputedStyle(probe).color);
     };
     const of = {} as Record<ColorName, Color>;
-    for (const [name, value] of Object.entries(BY_LIGHT)) of[name as ColorName] = take(value);
-    probe.style.colorScheme = "dark";
+    const floor = isDark(take("var(--surface-0)")) ? BY_NIGHT : BY_DAY;
+    for (const [name, value] of Object.entries(floor)) of[name as ColorName] = take(value);
+    // the look's own class, not a style: the build may spell `light-dark()` out for older browsers
+    probe.className = "board-dark";
     for (const [name, value] of Object.entries(ALWAYS_NIGHT)) of[name as ColorName] = take(value);
     const style = getComputedStyle(host);
     const text = (name: string, otherwise: string): string => style.getPropertyValue(name).trim() || otherwise;
@@ -113,6 +120,11 @@ function resolver(): (css: string) => Color {
     const hex = (r << 16) | (g << 8) | b;
     return { hex, alpha: a / 255, css: `#${hex.toString(16).padStart(6, "0")}` };
   };
+}
+
+function isDark({ hex }: Color): boolean {
+  const [red, green, blue] = [hex >> 16, (hex >> 8) & 255, hex & 255];
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 128;
 }
 
 function milliseconds(text: string): number {

@@ -67,7 +67,7 @@ function draw(
     const x = light.x * CELL;
     const y = light.y * CELL;
     const color = colorOf(light.color) ?? moon.hex;
-    if (light.range > 0) pen.circle(x, y, light.range * CELL).stroke({ width: px, color, alpha: 0.22 });
+    if (light.range > 0) pen.circle(x, y, light.range * CELL).stroke({ width: px, color, alpha: 0.14 });
     pen
       .circle(x, y, 5 * px)
       .fill({ color })
