@@ -22,8 +22,8 @@ FLAGS = (
 )
 PATIENCE_MS = 15_000
 DESK = (1440, 900)
-EXPECTED = ("401", "404", "ERR_CONNECTION", "WebSocket connection to")
-"""Lines of the console that belong to the journeys: not signed in yet, a table that is not there, a server that is down."""
+EXPECTED = ("status of 4", "ERR_CONNECTION", "WebSocket connection to")
+"""Lines of the console that belong to the journeys: what the server refuses, and a server that is down."""
 
 
 @dataclass

@@ -2,8 +2,12 @@
 import * as api from "../protocol/api";
 import type { User } from "../protocol/api";
 
+const CODE_KEPT = "tableforge.code-kept";
+
 class Session {
   user = $state.raw<User | null | undefined>(undefined);
+  /** A recovery code that its owner has not put away yet. */
+  code = $state.raw<string | null>(null);
 
   async ask(): Promise<void> {
     this.user = await api.whoAmI();
@@ -19,11 +23,24 @@ class Session {
 
   async recover(code: string): Promise<void> {
     this.user = await api.recover(code.trim());
+    this.keepsCode();
+  }
+
+  /** Show a code to whoever has none yet: a new one makes the earlier one worthless, so nobody gets two unasked. */
+  async offerCode(): Promise<void> {
+    if (!this.user || localStorage.getItem(CODE_KEPT) === this.user.id) return;
+    this.code = await api.recoveryCode();
+    this.keepsCode();
+  }
+
+  private keepsCode(): void {
+    if (this.user) localStorage.setItem(CODE_KEPT, this.user.id);
   }
 
   async signOut(): Promise<void> {
     await api.signOut();
     this.user = null;
+    this.code = null;
   }
 }
 
