@@ -1,5 +1,6 @@
 """Real servers for the tests of this folder."""
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tableforge.bootstrap import assemble
 from tableforge.config import load
+from tests.integration.played import play
 from tests.server_process import ServerProcess, running
 
 
@@ -39,3 +41,15 @@ async def opened(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[httpx.
             )
 
         yield open_with
+
+
+@pytest.fixture(scope="session")
+def played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in which something was played; for all tests, so that none may change it."""
+    return play(tmp_path_factory.mktemp("played"))
+
+
+@pytest.fixture
+def played(played_once: Path, tmp_path: Path) -> Path:
+    """A copy of that data folder, below the test's own folder."""
+    return Path(shutil.copytree(played_once, tmp_path / "data"))

@@ -79,27 +79,30 @@ class Walk:
         rooms = self._reader.rooms()
         counted = self._counted()
         for number, room in enumerate(rooms, 1):
-            found = self._room(room, counted.pop(room.num, 0))
+            found = self._room(room, counted.pop(room.num, 0) if counted is not None else None)
             self._problems += found[:PROBLEMS_A_ROOM]
             if len(found) > PROBLEMS_A_ROOM:
                 more = len(found) - PROBLEMS_A_ROOM
                 self._problems.append(Problem(f"room {room.id}", f"And {more} more of the kind."))
             progress("rooms", number, len(rooms))
         self.rooms = len(rooms)
-        for num, count in counted.items():
+        for num, count in (counted or {}).items():
             self._problems.append(
                 Problem("events", f"{count} belong to a room {num} that is not there.")
             )
 
-    def _counted(self) -> dict[int, int]:
-        """Events of each room, counted in the table itself: an index that lost some would hide them from the walk."""
+    def _counted(self) -> dict[int, int] | None:
+        """Events of each room, counted in the table itself: an index that lost some would hide them from the walk.
+
+        None when the table cannot be read through.
+        """
         try:
             return self._reader.events_by_room()
         except sqlite3.DatabaseError as error:
             self._problems.append(Problem("events", f"The table cannot be read through: {error}."))
-            return {}
+            return None
 
-    def _room(self, room: StoredRoom, counted: int) -> list[Problem]:
+    def _room(self, room: StoredRoom, counted: int | None) -> list[Problem]:
         where = f"room {room.id}"
         found: list[Problem] = []
         snapshots: dict[int, Room] = {}
@@ -115,7 +118,7 @@ class Walk:
             for row in self._reader.events(room.num):
                 fold.take(row)
             self.events += fold.offset
-            if counted != fold.offset:
+            if counted not in (None, fold.offset):
                 found.append(
                     Problem(
                         where, f"Its index leads to {fold.offset} events, the table has {counted}."
@@ -163,6 +166,7 @@ class Fold:
             self._report(f"After event {self.offset} comes {row.offset}.")
             self.room = None
         self.offset = row.offset
+        snapshot = self._snapshots.pop(row.offset, None)
         try:
             event = codec.decode_event(row.form, row.data)
         except (TableForgeError, RecursionError) as error:
@@ -172,7 +176,6 @@ class Fold:
         if row.key is not None and row.key != command_key(self._id, event.by, event.id):
             self._report(f"Event {row.offset} has the key of another command.")
         self._fold(event)
-        snapshot = self._snapshots.pop(row.offset, None)
         if snapshot is not None and self.room is not None and snapshot != self.room:
             self._report(f"The snapshot at {row.offset} is not what the log folds to.")
 

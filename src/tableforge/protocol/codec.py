@@ -83,6 +83,8 @@ def decode_command(raw: bytes | msgspec.Raw) -> Command:
 def _upcast(
     data: bytes, form: int, present: int, casters: Mapping[int, Upcaster]
 ) -> dict[str, Any]:
+    if form > present:
+        raise KeyError(f"form {form} is of a later version")
     parsed: dict[str, Any] = msgspec.json.decode(data)
     for step in range(form, present):
         parsed = casters[step](parsed)
