@@ -46,7 +46,7 @@ _INTERPRETER_BYTES: Final = 96 * MEBIBYTE
 """Address space of the child beside file and pixels: Python, Pillow's libraries, a thumbnail."""
 
 _COPIES_OF_FILE: Final = 4
-_BAND_PIXELS: Final = 4 * MEBIBYTE
+_BAND_PIXELS: Final = MEBIBYTE
 _PROFILE_IN_THUMBNAIL: Final = 16 * 1024
 
 _ORIENTATION: Final = 0x0112
@@ -180,10 +180,10 @@ def _write_thumbnail(
     path: Path, thumbnail: Path, kind: PictureKind, size: tuple[int, int], long_edge: int
 ) -> None:
     """Decode the file to its end and write a small WebP of it."""
-    image = _decode(path, kind, size, 2 * long_edge)
+    image = _decode(path, kind, size, long_edge)
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))  # what an AVIF itself asks for
     profile = image.info.get("icc_profile") or b""
-    small = _reduced(image, 2 * long_edge)
+    small = _reduced(image, long_edge)
     del image
     small.thumbnail((long_edge, long_edge), Image.Resampling.LANCZOS)
     if turn is not None:

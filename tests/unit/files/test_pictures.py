@@ -110,7 +110,7 @@ def test_the_thumbnail_is_small_and_shows_the_whole(
 
 
 def test_the_thumbnail_of_a_picture_that_is_shrunk_in_bands(tmp_path: Path) -> None:
-    check_thumbnail("PNG", (2200, 2000), tmp_path)
+    check_thumbnail("PNG", (1300, 1100), tmp_path)
 
 
 def check_thumbnail(form: str, size: tuple[int, int], tmp_path: Path) -> None:
