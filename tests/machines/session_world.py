@@ -138,6 +138,8 @@ class Client:
         self.heard: list[tuple[int, Any]] = []
         """Publications since the last snapshot, as this client was told them."""
         self.snapshots: list[tuple[int, Any]] = []
+        self.recovered: list[tuple[int, int]] = []
+        """From where to where this client was brought up to date by events alone."""
         self.unanswered: dict[int, dict[str, Any]] = {}
         self.replies: dict[str, Any] = {}
         self.lost: list[dict[str, Any]] = []
@@ -205,6 +207,7 @@ class Client:
             self.position = result["offset"], result["epoch"]
             for publication in result.get("publications", []):
                 self._hear(publication)
+            self.recovered.append((result["offset"], self.position[0]))
         else:
             assert "publications" not in result
             self.position = result["offset"], result["epoch"]

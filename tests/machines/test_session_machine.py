@@ -6,8 +6,10 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import UNSET
 
 from tableforge.domain.decider import evolve
+from tableforge.domain.events import MemberChanged
 from tableforge.domain.state import Room
 from tableforge.domain.visibility import Step, redact
 from tableforge.protocol import codec
@@ -215,6 +217,14 @@ class SessionMachine(RuleBasedStateMachine):
         for client in self.world.clients.values():
             assert client.position is not None
             assert client.position[0] == len(events)
+            for start, end in client.recovered:
+                for event in events[start:end]:
+                    # What was told under another role is not made good by events under this one.
+                    assert not (
+                        isinstance(event, MemberChanged)
+                        and event.user == client.user
+                        and event.role is not UNSET
+                    )
             for offset, seen in client.snapshots:
                 then = Room(self.world.room)
                 for event in events[:offset]:
