@@ -285,11 +285,15 @@ async def test_one_file_at_a_time_a_bounded_queue_and_a_bounded_wait(slow: Path,
     assert len(left_in(out)) == 2
 
 
-async def test_a_folder_that_is_not_there_is_the_disk_s_fault(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="The disk says: No such file or directory"):
-        await Importer(Limits()).inspect_and_clean(
-            SAMPLES / "good" / "plain.png", tmp_path / "nowhere"
-        )
+@pytest.mark.parametrize(
+    ("name", "words"), [("nowhere", "No such file or directory"), ("file", "Not a directory")]
+)
+async def test_a_folder_that_cannot_be_written_is_the_disk_s_fault(
+    name: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(Unavailable, match=f"The disk says: {words}"):
+        await Importer(Limits()).inspect_and_clean(SAMPLES / "good" / "plain.png", tmp_path / name)
 
 
 @pytest.mark.parametrize(("what", "sample"), [("picture", "plain.png"), ("map", "bare.df2vtt")])

@@ -5,6 +5,7 @@ takes away. An id says nothing of the bytes, so that nobody learns from it wheth
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -385,6 +386,7 @@ def usable_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def remove_files(*paths: Path) -> None:
-    """Take files away that may be gone already."""
+    """Take files away that may be gone already; a disk that refuses has refused what they were for before."""
     for path in paths:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -283,3 +283,11 @@ async def test_when_the_database_refuses_the_files_are_gone_from_where_they_lay(
     with pytest.raises(Unavailable):
         await house.add()
     assert list(house.incoming.iterdir()) == []
+
+
+async def test_a_picture_that_is_not_where_it_should_be_is_the_disk_s_fault(house: House) -> None:
+    picture = house.picture()
+    picture.path.unlink()
+    with pytest.raises(Unavailable, match="No such file"):
+        await house.assets.add(picture, uploader="ann", room=None, name="x")
+    assert (await house.assets.list_of_user("ann")).assets == ()
