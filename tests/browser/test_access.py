@@ -1,7 +1,6 @@
 """Whoever plays by keyboard or screen reader: axe finds nothing serious on any page, by day or by night."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def theme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def table(server: ServerProcess, sit: Sit, theme: str) -> Iterator[Seat]:
+def table(server: ServerProcess, sit: Sit, theme: str) -> Seat:
     """A table with something on it: pieces, talk, rolls, turns."""
     mara = sit(theme=theme)
     mara.create_table(server.url, "Mara", "The Salt Road")
