@@ -109,7 +109,7 @@ async def opening(
 
 
 @pytest.mark.parametrize("path", sorted((SAMPLES / "bad").iterdir()), ids=lambda path: path.name)
-async def test_a_bad_file_is_refused_and_nothing_is_left_behind(path: Path, out: Path) -> None:
+async def test_fi2_a_bad_file_is_refused_and_nothing_is_left_behind(path: Path, out: Path) -> None:
     with pytest.raises((Malformed, TooLarge)) as refusal:
         await Importer(Limits()).read(path, out, filename=path.name)
     assert refusal.value.what == "The file was not taken."
@@ -162,20 +162,20 @@ async def test_a_scene_is_named_after_its_file(filename: str, name: str, out: Pa
     assert scene.name == name
 
 
-async def test_the_wall_clock_ends_a_picture_that_takes_too_long(slow: Path, out: Path) -> None:
+async def test_fi6_the_wall_clock_ends_a_picture_that_takes_too_long(slow: Path, out: Path) -> None:
     with pytest.raises(TooLarge, match=r"more than 0\.7 seconds"):
         await Importer(Limits(wall_s=0.7)).inspect_and_clean(slow, out)
     assert left_in(out) == []
     assert children_of(out) == []
 
 
-async def test_the_processor_s_clock_does_too(slow: Path, out: Path) -> None:
+async def test_fi6_the_processor_s_clock_does_too(slow: Path, out: Path) -> None:
     with pytest.raises(TooLarge, match="more than 1 seconds of the processor"):
         await Importer(Limits(cpu_s=1)).inspect_and_clean(slow, out)
     assert left_in(out) == []
 
 
-async def test_json_that_swells_is_stopped_and_costs_the_server_nothing(
+async def test_fi5_json_that_swells_is_stopped_and_costs_the_server_nothing(
     tmp_path: Path, out: Path
 ) -> None:
     bomb = tmp_path / "bomb.uvtt"
@@ -187,7 +187,7 @@ async def test_json_that_swells_is_stopped_and_costs_the_server_nothing(
     assert left_in(out) == []
 
 
-async def test_pixels_within_the_limit_that_need_too_much_memory_are_refused(
+async def test_fi4_pixels_within_the_limit_that_need_too_much_memory_are_refused(
     tmp_path: Path, out: Path
 ) -> None:
     source = tmp_path / "flat.png"
@@ -233,7 +233,7 @@ async def outcome(importer: Importer, source: Path, out: Path) -> CleanImage | T
         return refusal
 
 
-async def test_the_child_is_bound_and_inherits_nothing(
+async def test_fi6_the_child_is_bound_and_inherits_nothing(
     slow: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", "hush")
@@ -260,7 +260,7 @@ async def test_the_child_is_bound_and_inherits_nothing(
         (signal.SIGXCPU, TooLarge, "of the processor"),
     ],
 )
-async def test_a_child_that_dies_is_a_refusal(
+async def test_fi6_a_child_that_dies_is_a_refusal(
     number: signal.Signals, kind: type[TableForgeError], words: str, slow: Path, out: Path
 ) -> None:
     async with opening(Importer(Limits()), slow, out) as task:
@@ -270,7 +270,9 @@ async def test_a_child_that_dies_is_a_refusal(
     assert left_in(out) == []
 
 
-async def test_one_file_at_a_time_a_bounded_queue_and_a_bounded_wait(slow: Path, out: Path) -> None:
+async def test_fi6_one_file_at_a_time_a_bounded_queue_and_a_bounded_wait(
+    slow: Path, out: Path
+) -> None:
     importer = Importer(Limits(waiting=1, wait_s=0.5))
     async with opening(importer, slow, out):
         await wait_for_child(out)
@@ -288,7 +290,7 @@ async def test_one_file_at_a_time_a_bounded_queue_and_a_bounded_wait(slow: Path,
 @pytest.mark.parametrize(
     ("name", "words"), [("nowhere", "No such file or directory"), ("file", "Not a directory")]
 )
-async def test_a_folder_that_cannot_be_written_is_the_disk_s_fault(
+async def test_fi2_a_folder_that_cannot_be_written_is_the_disk_s_fault(
     name: str, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"in the way")
@@ -297,7 +299,7 @@ async def test_a_folder_that_cannot_be_written_is_the_disk_s_fault(
 
 
 @pytest.mark.parametrize(("what", "sample"), [("picture", "plain.png"), ("map", "bare.df2vtt")])
-def test_a_full_disk_is_told_as_such(what: str, sample: str, tmp_path: Path) -> None:
+def test_fi2_a_full_disk_is_told_as_such(what: str, sample: str, tmp_path: Path) -> None:
     order = Order(
         what="map" if what == "map" else "picture",
         source=str(SAMPLES / "good" / sample),

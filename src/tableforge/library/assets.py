@@ -119,11 +119,11 @@ class AssetBytes(Protocol):
         ...
 
     async def discard(self, digest: str) -> None:
-        """Take the bytes and their thumbnail away, if they are there (AS3)."""
+        """Take the bytes and their thumbnail away, if they are there."""
         ...
 
     async def older_than(self, moment: float) -> AbstractSet[str]:
-        """The digests of all bytes whose grace began before that moment, in seconds since 1970 (AS4)."""
+        """The digests of all bytes whose grace began before that moment, in seconds since 1970 (AS3)."""
         ...
 
 
@@ -245,7 +245,7 @@ class Assets:
     ) -> Asset:
         """Keep a picture; its files are gone from where they lay, whatever happens.
 
-        Raises TooLarge when the room, or for `room=None` the uploader, has no space for it, Malformed for bad tags.
+        Raises TooLarge when the room, or for `room=None` the uploader, has no space for it (AS4), Malformed for bad tags.
         """
         try:
             asset = Asset(

@@ -42,7 +42,7 @@ def difference(one: Image.Image, other: Image.Image) -> int:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_what_is_kept_looks_like_what_came(name: str, tmp_path: Path) -> None:
+def test_fi3_what_is_kept_looks_like_what_came(name: str, tmp_path: Path) -> None:
     picture = clean(GOOD / name, tmp_path)
     before, after = shown(GOOD / name), shown(tmp_path / "target")
     assert (picture.width, picture.height) == after.size
@@ -57,7 +57,9 @@ def test_the_kind_is_what_the_content_says(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_nothing_is_left_that_the_camera_or_the_program_wrote(name: str, tmp_path: Path) -> None:
+def test_fi3_nothing_is_left_that_the_camera_or_the_program_wrote(
+    name: str, tmp_path: Path
+) -> None:
     clean(GOOD / name, tmp_path)
     for file in ("target", "thumbnail"):
         assert SECRET not in (tmp_path / file).read_bytes()
@@ -92,7 +94,7 @@ def test_the_digest_is_that_of_the_bytes_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["turned.png", "turned.jpg", "turned.webp", "turned.avif"])
-def test_a_turned_picture_stands_upright_and_so_does_its_thumbnail(
+def test_fi3_a_turned_picture_stands_upright_and_so_does_its_thumbnail(
     name: str, tmp_path: Path
 ) -> None:
     picture = clean(GOOD / name, tmp_path)
@@ -168,7 +170,9 @@ def test_a_colour_profile_stays(tmp_path: Path) -> None:
     ids=["pixels", "side", "bytes", "memory"],
 )
 @pytest.mark.parametrize("name", ["plain.png", "plain.jpg", "plain.webp", "plain.avif"])
-def test_each_limit_refuses_in_words(limits: Limits, words: str, name: str, tmp_path: Path) -> None:
+def test_fi4_each_limit_refuses_in_words(
+    limits: Limits, words: str, name: str, tmp_path: Path
+) -> None:
     with pytest.raises(TooLarge) as refusal:
         clean(GOOD / name, tmp_path, limits)
     assert words in refusal.value.why
@@ -176,7 +180,7 @@ def test_each_limit_refuses_in_words(limits: Limits, words: str, name: str, tmp_
 
 
 @pytest.mark.parametrize("name", ["plain.png", "plain.jpg", "plain.webp", "plain.avif"])
-def test_exactly_at_the_limits_it_is_taken(name: str, tmp_path: Path) -> None:
+def test_fi4_exactly_at_the_limits_it_is_taken(name: str, tmp_path: Path) -> None:
     size = (GOOD / name).stat().st_size
     assert (
         clean(GOOD / name, tmp_path, Limits(max_pixels=80 * 48, max_side=80, max_bytes=size)).width

@@ -88,7 +88,7 @@ def test_the_committed_samples_are_those_that_the_script_makes() -> None:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_bad_file_is_refused_in_words_that_say_why(name: str, tmp_path: Path) -> None:
+def test_fi2_a_bad_file_is_refused_in_words_that_say_why(name: str, tmp_path: Path) -> None:
     kind, words = REFUSALS[name]
     with pytest.raises(kind) as refusal:
         open_file(SAMPLES / "bad" / name, tmp_path)

@@ -25,7 +25,7 @@ from tableforge.files.signatures import describe, recognise
         (b"hello world", "of no known kind"),
     ],
 )  # fmt: skip
-def test_what_is_refused_is_called_by_its_name(head: bytes, words: str) -> None:
+def test_fi1_what_is_refused_is_called_by_its_name(head: bytes, words: str) -> None:
     assert describe(head) == words
     with pytest.raises(Malformed) as refusal:
         recognise(head)
@@ -42,5 +42,5 @@ def test_what_is_refused_is_called_by_its_name(head: bytes, words: str) -> None:
         (b"\0\0\0\x1cftypmif1\0\0\0\0miafavifmif1", "image/avif"),
     ],
 )
-def test_the_four_kinds_are_recognised(head: bytes, kind: str) -> None:
+def test_fi1_the_four_kinds_are_recognised(head: bytes, kind: str) -> None:
     assert recognise(head) == kind

@@ -32,7 +32,7 @@ def at(x: float, y: float) -> dict[str, float]:
     return {"x": x, "y": y}
 
 
-def test_the_cellar_has_everything_that_was_drawn() -> None:
+def test_fi7_the_cellar_has_everything_that_was_drawn() -> None:
     plan, picture = uvtt.parse((GOOD / "cellar.dd2vtt").read_bytes())
     assert (plan.width, plan.height, plan.pixels_per_cell) == (24, 16, 70)
     assert len(plan.walls) == 2 + len(cellar_plan.PILLARS)
@@ -45,7 +45,7 @@ def test_the_cellar_has_everything_that_was_drawn() -> None:
     assert picture[8:12] == b"WEBP"
 
 
-def test_the_origin_is_subtracted_from_everything() -> None:
+def test_fi7_the_origin_is_subtracted_from_everything() -> None:
     plan = plan_of("origin.dd2vtt")
     assert plan.walls == ((Point(-2, 3.5), Point(4, 3.5), Point(4, 6.5)),)
     assert plan.doors[0].points == (Point(-2, 3.5), Point(-2, 4.5))
@@ -77,7 +77,7 @@ def test_a_picture_with_a_data_address_line_breaks_and_a_byte_order_mark() -> No
     assert uvtt.parse((GOOD / "data_address.uvtt").read_bytes())[1][8:12] == b"WEBP"
 
 
-def test_points_that_are_no_numbers_are_left_out_and_listed() -> None:
+def test_fi8_points_that_are_no_numbers_are_left_out_and_listed() -> None:
     plan = plan_of("not_numbers.dd2vtt")
     assert plan.walls == (
         (Point(1, 1), Point(2, 2), Point(4, 4)),
@@ -145,7 +145,7 @@ def test_a_wall_of_exactly_the_longest_length_is_not_cut() -> None:
         ("lights", uvtt.LIGHTS, {}),
     ],
 )
-def test_too_many_entries_are_refused_with_the_field_and_the_limit(
+def test_fi9_too_many_entries_are_refused_with_the_field_and_the_limit(
     field: str, most: int, entry: object
 ) -> None:
     parse(small_map(**{field: [entry] * most}))
@@ -154,7 +154,7 @@ def test_too_many_entries_are_refused_with_the_field_and_the_limit(
     assert f"`{field}` has {most + 1} entries, and at most {most}" in refusal.value.why
 
 
-def test_too_many_points_in_all_are_refused() -> None:
+def test_fi9_too_many_points_in_all_are_refused() -> None:
     half = [at(0, 0)] * (uvtt.POINTS // 2)
     parse(small_map(line_of_sight=[half], objects_line_of_sight=[half]))
     with pytest.raises(TooLarge, match=r"objects_line_of_sight\[1\]"):
@@ -216,7 +216,7 @@ def test_a_picture_that_cannot_be_read_names_its_field(image: object, words: str
         ("objects_line_of_sight", False, "`objects_line_of_sight` is true or false, not a list"),
     ],
 )  # fmt: skip
-def test_a_field_of_the_wrong_kind_is_named(path: str, value: object, words: str) -> None:
+def test_fi8_a_field_of_the_wrong_kind_is_named(path: str, value: object, words: str) -> None:
     document = small_map()
     *parents, last = path.split(".")
     place = document

@@ -120,7 +120,7 @@ async def test_as1_the_same_bytes_lie_once_under_ids_that_tell_nothing(house: Ho
     assert digest[:8] not in first.id + second.id
 
 
-async def test_as1_bytes_that_are_damaged_on_the_disk_are_replaced(house: House) -> None:
+async def test_as2_bytes_that_are_damaged_on_the_disk_are_replaced(house: House) -> None:
     asset = await house.add()
     path = await house.assets.file_of(asset)
     path.write_bytes(b"cut")
@@ -141,7 +141,7 @@ async def test_an_unknown_id_is_not_found(house: House) -> None:
             await house.assets.find(unknown)
 
 
-async def test_a_room_takes_what_fits_to_the_last_byte_and_no_more(house: House) -> None:
+async def test_as4_a_room_takes_what_fits_to_the_last_byte_and_no_more(house: House) -> None:
     await house.add(bytes(60))
     await house.add(bytes(40))
     kept = house.kept()
@@ -159,7 +159,7 @@ async def test_the_same_bytes_again_count_again(house: House) -> None:
     assert len(house.kept()) == 2, "the refusal must not take the first upload's bytes away"
 
 
-async def test_what_is_in_no_room_counts_for_its_uploader(house: House) -> None:
+async def test_as4_what_is_in_no_room_counts_for_its_uploader(house: House) -> None:
     await house.add(bytes(60), room=None)
     with pytest.raises(TooLarge, match="You keep at most 100 bytes"):
         await house.add(bytes(50), room=None)
@@ -167,7 +167,7 @@ async def test_what_is_in_no_room_counts_for_its_uploader(house: House) -> None:
     await house.add(bytes(50), room="r1")
 
 
-async def test_two_uploads_at_once_cannot_both_take_the_last_room(house: House) -> None:
+async def test_as4_two_uploads_at_once_cannot_both_take_the_last_room(house: House) -> None:
     results = await asyncio.gather(
         *(house.add(bytes([n]) * 60) for n in range(4)), return_exceptions=True
     )
@@ -241,7 +241,7 @@ async def test_a_foreign_cursor_is_refused(house: House, cursor: str) -> None:
         await house.assets.list_of_user("ann", after=cursor)
 
 
-async def test_as3_as4_bytes_without_a_row_are_swept_after_their_grace(house: House) -> None:
+async def test_as3_bytes_without_a_row_are_swept_after_their_grace(house: House) -> None:
     asset = await house.add()
     orphan = house.picture(b"nobody's")
     await house.bytes.put(orphan)
