@@ -207,20 +207,21 @@ export function markAt(
   pen.restore();
 }
 
-/** The soft light around the piece whose turn it is. */
+/** The lamp's light around the piece whose turn it is: soft, with one clear line, and dark around it for bright maps. */
 export function halo(width: number, height: number, density: number, palette: Palette): Baked {
-  const pad = 20;
+  const pad = 22;
   return bake(width + 2 * pad, height + 2 * pad, density, (pen) => {
-    const x = width / 2 + pad;
-    const y = height / 2 + pad;
-    for (const [grow, line, alpha] of [
-      [7, 18, 0.1],
-      [6.5, 13, 0.14],
-      [6, 9, 0.22],
+    const { select, keyline } = palette.of;
+    for (const [grow, line, color, alpha] of [
+      [12, 13, keyline, 0.16],
+      [11, 8, keyline, 0.2],
+      [7, 14, select, 0.16],
+      [6, 9, select, 0.3],
+      [6.5, 2, select, 0.95],
     ] as const) {
-      coin(pen, x, y, width, height, grow);
+      coin(pen, width / 2 + pad, height / 2 + pad, width, height, grow);
       pen.lineWidth = line;
-      pen.strokeStyle = withAlpha(palette.of.select, alpha);
+      pen.strokeStyle = withAlpha(color, alpha);
       pen.stroke();
     }
   });

@@ -23,7 +23,7 @@ import { onLookChange, readPalette, type Palette } from "./palette";
 import { Pictures } from "./pictures";
 import { Pieces, placeOf } from "./pieces";
 import { Stage } from "./stage";
-import { Textures } from "./textures";
+import { Textures, texturesBelow } from "./textures";
 
 export interface BoardSettings {
   readonly tool: Tool;
@@ -307,6 +307,8 @@ export class Board {
     this.company.clear();
     this.rulers.clear();
     this.placeBefore = new Map();
+    const pictures = this.port.tokens.flatMap(({ image }) => (image === null ? [] : this.port.imageUrl(image)));
+    this.pictures.keepOnly(new Set(pictures));
     this.lens.change(leaving, this.port.scene);
     if (leaving !== null)
       this.canvas.animate([{ opacity: 0 }, { opacity: 1 }], Math.max(90, this.palette.baseMs * 1.6));
@@ -445,6 +447,7 @@ export class Board {
     this.marks.draw({ chosen, focused, frame: this.hands.frame, landing: this.hands.landing }, palette);
     moving = this.rulers.draw(now, view, this.grid, ratio, textures, palette) || moving;
     const wait = this.company.draw(now, view, ratio, textures, palette);
+    if (textures.wantsSweep) textures.sweep(texturesBelow(stage.root));
     stage.draw();
     this.tell(chosen.map(({ box }) => box));
     if (wait === 0) return true;

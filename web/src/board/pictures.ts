@@ -1,7 +1,7 @@
 /** Fetches and decodes pictures: a few at a time, scaled down to what a board can show, each once. */
 
-/** Longest side kept of a piece's picture, in pixels: enough for four cells at 400 %. */
-const PIECE_PIXELS = 960;
+/** Longest side kept of a piece's picture, in pixels: enough for two cells at 400 %. */
+const PIECE_PIXELS = 640;
 const AT_ONCE = 6;
 
 export type Picture =

@@ -1,5 +1,5 @@
 /** The pieces: a few shared sprites each, placed by the list, by a glide, or by the hand that holds them. */
-import { Container, Sprite, type Texture } from "pixi.js";
+import { Container, Sprite } from "pixi.js";
 import type { Person } from "../room/board_port";
 import { initials } from "../room/people";
 import type { Token } from "../protocol/types";
@@ -174,15 +174,6 @@ export class Pieces {
     return this.moving.size > 0;
   }
 
-  texturesInUse(): Set<Texture> {
-    const used = new Set<Texture>();
-    for (const piece of this.pieces.values()) {
-      for (const sprite of [piece.art, piece.frame, piece.plate, ...piece.extras.values()])
-        if (sprite) used.add(sprite.texture);
-    }
-    return used;
-  }
-
   /** The same coin once more, for a preview of where somebody carries it. */
   likeness(id: string): Container | null {
     const piece = this.pieces.get(id);
@@ -298,7 +289,6 @@ export class Pieces {
       this.placeNotch(piece);
       this.showPlate(piece, visible && withPlates, keep);
     }
-    if (this.around.textures.overfull) this.around.textures.sweep(this.texturesInUse());
   }
 
   private showPlate(piece: Piece, visible: boolean, keep: number): void {

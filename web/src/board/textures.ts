@@ -1,5 +1,5 @@
 /** Baked drawings as textures, shared by key, so that a thousand pieces need a few dozen of them. */
-import { ImageSource, Texture } from "pixi.js";
+import { ImageSource, Sprite, Texture, type Container } from "pixi.js";
 import type { Baked } from "./art";
 
 /** Pixels a cell may be baked at; a piece takes the next above its size on the screen. */
@@ -21,10 +21,20 @@ interface Kept {
   readonly bytes: number;
 }
 
+/** The textures of every sprite below this container. */
+export function texturesBelow(container: Container, found = new Set<Texture>()): Set<Texture> {
+  for (const child of container.children) {
+    if (child instanceof Sprite) found.add(child.texture);
+    texturesBelow(child, found);
+  }
+  return found;
+}
+
 export class Textures {
   private kept = new Map<string, Kept>();
   private retired: Kept[] = [];
   private bytes = 0;
+  private sweepAbove = KEEP_BYTES;
 
   get(key: string, density: number, make: () => Baked): Texture {
     const known = this.kept.get(key);
@@ -38,8 +48,8 @@ export class Textures {
     return texture;
   }
 
-  get overfull(): boolean {
-    return this.bytes > KEEP_BYTES;
+  get wantsSweep(): boolean {
+    return this.retired.length > 0 || this.bytes > this.sweepAbove;
   }
 
   /** After a change of theme or fonts nothing fits any more; textures still on show go with the next `sweep`. */
@@ -49,20 +59,22 @@ export class Textures {
     this.bytes = 0;
   }
 
-  /** Destroys what is not in use. */
+  /** Destroys what was retired, and when there is too much also what is merely kept, unless it is in use. */
   sweep(inUse: ReadonlySet<Texture>): void {
     this.retired = this.retired.filter((one) => {
       if (inUse.has(one.texture)) return true;
       one.texture.destroy(true);
       return false;
     });
-    if (!this.overfull) return;
+    if (this.bytes <= this.sweepAbove) return;
     for (const [key, one] of this.kept) {
       if (inUse.has(one.texture)) continue;
       this.kept.delete(key);
       this.bytes -= one.bytes;
       one.texture.destroy(true);
     }
+    // when all of it is on show, looking again at every frame would not help
+    this.sweepAbove = Math.max(KEEP_BYTES, this.bytes * 1.25);
   }
 
   destroy(): void {
