@@ -237,7 +237,8 @@ def _database(path: Path, *, thorough: bool) -> Iterator[Finding]:
         yield Finding("ok", "database", "There is none yet; the first start makes it.")
         return
     try:
-        head = path.open("rb").read(len(store.MAGIC))
+        with path.open("rb") as file:
+            head = file.read(len(store.MAGIC))
     except OSError as error:
         mend = "Run this as the server's user, or give this user the right to read it."
         yield Finding("bad", "database", f"{path} cannot be read: {error.strerror}.", mend)
