@@ -133,8 +133,9 @@ def _folder(folder: Path) -> Iterator[Finding]:
         yield Finding("bad", "data folder", f"{folder} is a file.", mend)
         return
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             yield Finding("bad", "data folder", "The disk is full.", "Free some room on it.")
