@@ -69,7 +69,7 @@ class Server:
         self.engine = RoomEngine(
             log,
             RoomBounds(
-                recent_events=6,
+                recent_events=3,
                 snapshot_every=5,
                 in_memory=4,
                 idle_seconds=0,

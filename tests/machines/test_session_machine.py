@@ -150,6 +150,26 @@ class SessionMachine(RuleBasedStateMachine):
             self.world.do(client.cut)
             self.world.do(lambda: client.connect(self.world.server))
 
+    @rule(user=users)
+    def opens_another_tab(self, user: str) -> None:
+        """A client that knows nothing yet, whatever is on its way to the disk."""
+        client = self.world.clients[user]
+        self.world.do(client.cut)
+        client.position = None
+        self.world.do(lambda: client.connect(self.world.server))
+
+    @rule(user=users)
+    def is_cut_off_after_the_disk_wrote(self, user: str) -> None:
+        """The worst moment: it happened, and nobody heard of it; then the server dies and the command comes again."""
+        client = self.world.clients[user]
+        self.world.do(lambda: self.world.log.commit(100))
+        self.world.do(self.world.restart)
+        self.world.do(lambda: client.connect(self.world.server))
+        client.deliver(100)
+        for body in client.lost:
+            self.world.do(lambda body=body: client.command(body))
+        client.lost.clear()
+
     @rule()
     def room_leaves_memory(self) -> None:
         self.world.do(self.world.server.engine.sweep)
@@ -180,13 +200,14 @@ class SessionMachine(RuleBasedStateMachine):
         events = self.stored()
         for client in self.world.clients.values():
             for command, reply in client.replies.items():
-                if "offset" not in reply:
-                    continue
                 made = [
                     number
                     for number, event in enumerate(events, 1)
                     if (event.by, event.id) == (client.user, command)
                 ]
+                if "offset" not in reply:
+                    assert not made, "what was refused had happened"
+                    continue
                 # A command that changed nothing made no event; every other made its events once.
                 assert not made or made[-1] == reply["offset"]
                 assert made == list(range(made[0], made[0] + len(made))) if made else True

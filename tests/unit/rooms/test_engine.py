@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from tableforge.api.audience import Audience
-from tableforge.domain.commands import AddToken, JoinRoom, MoveToken, Say
+from tableforge.domain.commands import AddToken, JoinRoom, MoveToken, Say, UpdateRoom
 from tableforge.errors import IdempotencyMismatch, NotFound, TooMany, Unavailable
-from tableforge.eventlog import Snapshot, StoredEvent
+from tableforge.eventlog import Append, Snapshot, StoredEvent
 from tableforge.eventlog.memory import MemoryEventLog
 from tableforge.hub.hub import Hub
 from tableforge.protocol import codec
@@ -155,6 +155,38 @@ async def test_ro4_a_repeat_that_would_be_refused_by_now_gets_the_first_reply() 
     fresh = service_on(log)
     # The same move again changes nothing by now, and is still answered with where it happened.
     assert await run(fresh, room, "gm", move) == [moved]
+
+
+async def test_ro4_a_command_that_changes_nothing_waits_for_what_it_was_decided_on() -> None:
+    class WaitingLog(MemoryEventLog):
+        """Holds appends back until it is told to let them through."""
+
+        held: list[Append] | None = None
+
+        def append_nowait(self, entry: Append) -> None:
+            if self.held is None:
+                super().append_nowait(entry)
+            else:
+                self.held.append(entry)
+
+    log = WaitingLog()
+    service = service_on(log)
+    room = await talkative_room(service, 1)
+    log.held = []
+    rename = asyncio.ensure_future(
+        service.house(room, "gm", UpdateRoom(room=room, id="u", name="The Dry Road"))
+    )
+    again = asyncio.ensure_future(
+        service.house(room, "gm", UpdateRoom(room=room, id="v", name="The Dry Road"))
+    )
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not rename.done()
+    assert not again.done(), "it would tell of a name that may never be"
+    (entry,) = log.held
+    log.held = None
+    log.append_nowait(entry)
+    assert (await again).offset == (await rename).offset == 3
 
 
 async def test_ro5_commands_of_one_member_are_limited_and_others_are_not() -> None:
