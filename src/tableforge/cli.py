@@ -453,6 +453,11 @@ def assignments(
     callback=assignments,
     help="A setting of the measured server; may be repeated.",
 )
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report as JSON to this file, too.",
+)
 @as_json_option
 def websocket(
     *,
@@ -463,6 +468,7 @@ def websocket(
     warm_up: float,
     folder: Path | None,
     server_settings: dict[str, str],
+    save: Path | None,
     as_json: bool,
 ) -> None:
     """Durable moves over real sockets: delivery latency, and the server's CPU and memory.
@@ -489,6 +495,9 @@ def websocket(
         settings=server_settings,
     )
     report = run(plan, command=command_line(plan), progress=lambda line: click.echo(line, err=True))
-    click.echo(json.dumps(report.as_json(), indent=2) if as_json else text_of(report))
+    as_text = json.dumps(report.as_json(), indent=2)
+    click.echo(as_text if as_json else text_of(report))
+    if save is not None:
+        save.write_text(f"{as_text}\n", "utf-8")
     if report.failed:
         sys.exit(FAILED)

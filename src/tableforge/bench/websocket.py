@@ -5,7 +5,7 @@ import gc
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -23,7 +23,7 @@ from tableforge.bench.process import (
     pinned_to,
     two_cores,
 )
-from tableforge.bench.tables import Seat, history, lay
+from tableforge.bench.tables import history, lay
 from tableforge.protocol.rest_client import RestClient
 
 SPARE_FILES = 64
@@ -133,7 +133,8 @@ class Run:
             say("Some moves never arrived.")
         say("Reading the log back ...")
         caller = RestClient(server.address)
-        audit = audited(caller, seats, crowd)
+        one_a_room = {seat.room: seat for seat in seats}.values()
+        audit = audited(crowd.seen.acknowledged, (history(caller, seat) for seat in one_a_room))
         caller.close()
         crowd.leave()
         return _figures(plan, crowd, spent, memory, connected, audit)
@@ -155,15 +156,16 @@ class Meter:
         return self
 
 
-def audited(caller: RestClient, seats: list[Seat], crowd: Crowd) -> Audit:
-    """Compare every room's log with what was acknowledged."""
-    acknowledged = crowd.seen.acknowledged
+def audited(acknowledged: Sequence[int], histories: Iterable[Iterable[tuple[int, str]]]) -> Audit:
+    """Compare every room's log with what was acknowledged: the offset of each move, 0 where there was no answer.
+
+    A history has offset and command id of each event, in order.
+    """
     found: dict[int, int] = {}
     events = repeated = gaps = misplaced = 0
-    one_a_room = {seat.room: seat for seat in seats}
-    for seat in one_a_room.values():
+    for log in histories:
         last = 0
-        for offset, name in history(caller, seat):
+        for offset, name in log:
             events += 1
             gaps += offset != last + 1
             last = offset
