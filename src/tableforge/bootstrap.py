@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -43,6 +44,7 @@ from tableforge.telemetry import COUNTERS, configure_logging
 STATIC = Path(__file__).parent / "web" / "static"
 BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 5.0
+ASSET_SWEEP_SECONDS = 86_400.0
 STOPPING_SECONDS = 3
 SWITCH_SECONDS = 0.0005
 """How long the writer thread waits for the interpreter beside a busy loop: a tenth of Python's default."""
@@ -58,6 +60,7 @@ class Assembly:
     database: SqliteDatabase
     log: SqliteEventLog
     engine: RoomEngine
+    assets: Assets
     endpoint: Endpoint
     app: Application
 
@@ -153,22 +156,24 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
         inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
         inbox.open()
         COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
+        assets = Assets(
+            database,
+            FolderBytes(settings.storage.assets),
+            room_max_bytes=uploads.room_max_bytes,
+        )
         yield Assembly(
             settings=settings,
             database=database,
             log=event_log,
             engine=engine,
+            assets=assets,
             endpoint=Endpoint(gateway, settings, unready=closing),
             app=create_app(
                 settings=settings,
                 rooms=rooms,
                 sessions=sessions,
                 invites=Invites(database),
-                assets=Assets(
-                    database,
-                    FolderBytes(settings.storage.assets),
-                    room_max_bytes=uploads.room_max_bytes,
-                ),
+                assets=assets,
                 importer=Importer(
                     FileLimits(max_bytes=uploads.max_bytes, max_pixels=uploads.max_pixels)
                 ),
@@ -231,14 +236,20 @@ def bind(settings: Settings) -> list[socket.socket]:
 
 
 async def housekeeping(assembly: Assembly) -> None:
-    """Every few seconds: rooms that nobody uses leave memory, and a troubled disk is tried again."""
+    """What has to be done now and then; a chore that fails is told in the log and tried again at its next time."""
+    sweep_due = 0.0
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        assembly.engine.sweep()
-        COUNTERS.rooms_live = assembly.engine.rooms_in_memory
-        if assembly.database.trouble is not None:
-            with contextlib.suppress(TableForgeError):
+        try:
+            assembly.engine.sweep()
+            COUNTERS.rooms_live = assembly.engine.rooms_in_memory
+            if assembly.database.trouble is not None:
                 await assembly.database.probe()
+            if time.monotonic() >= sweep_due:
+                sweep_due = time.monotonic() + ASSET_SWEEP_SECONDS
+                await assembly.assets.sweep()
+        except TableForgeError as error:
+            log.warning("housekeeping failed", reason=str(error))
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:

@@ -39,6 +39,15 @@ async def test_db1_db2_a_disk_that_refuses_is_told_and_changes_nothing(tmp_path:
         assert await database.read(NAMES) == [("Ada",), ("Bo",)]
 
 
+async def test_db1_a_closed_database_refuses_instead_of_keeping_anybody_waiting(
+    tmp_path: Path,
+) -> None:
+    async with SqliteDatabase(tmp_path) as database:
+        pass
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        await database.write(INSERT, "a", "Ada")
+
+
 async def test_db3_reads_see_every_write_that_returned_before(tmp_path: Path) -> None:
     async with SqliteDatabase(tmp_path) as database:
         for number in range(50):

@@ -37,6 +37,8 @@ class SessionMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.drain()
+            self.acknowledged_commands_are_in_the_log_once()
+            self.everybody_heard_what_they_may()
             self.everything_is_right()
         finally:
             self.world.close()

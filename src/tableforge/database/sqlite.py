@@ -154,6 +154,7 @@ class SqliteDatabase:
         self._reader_connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self.trouble: DatabaseUnavailable | None = None
         """Why the last change failed; None once one succeeds again."""
 
@@ -202,6 +203,7 @@ class SqliteDatabase:
         self._thread.start()
 
     def _close(self) -> None:
+        self._closed = True
         self._jobs.put(None)
         self._thread.join()
         self._readers.shutdown()
@@ -240,7 +242,12 @@ class SqliteDatabase:
         work: Callable[[sqlite3.Connection], T],
         done: Callable[[T, BaseException | None], None],
     ) -> None:
-        """Run `work` in a transaction on the writer thread and call `done(result, failure)` on the loop."""
+        """Run `work` in a transaction on the writer thread and call `done(result, failure)` on the loop.
+
+        Raises `DatabaseUnavailable` once the database is closed: nobody would ever answer.
+        """
+        if self._closed:
+            raise DatabaseUnavailable("Nothing was saved.", "The database is closed.", "")
         self._jobs.put((work, done))
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
