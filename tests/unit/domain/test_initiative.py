@@ -117,6 +117,8 @@ def test_tu5_rows_are_bound_to_pieces_that_the_sender_sees(
     bound = [{"name": "Nobody", "value": 1, "token": NOWHERE}]
     assert table.refusal("gm", "turn.set", entries=bound).code == "not-found"
     assert table.refusal("ann", "turn.set", entries=rows(pieces, Spy=1)).code == "not-found"
+    table.send("gm", "turn.set", entries=rows(pieces, Spy=1))
+    assert table.refusal("ann", "turn.set", entries=rows(pieces, Spy=1)).code == "not-found"
     assert table.refusal("ann", "turn.set", entries=rows(pieces, Cat=1)).code == "forbidden"
 
 

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tableforge.domain.deeds import CHANGES_MAX, DEEDS_MAX
+from tableforge.domain.drawings import DRAWINGS_MAX
+from tableforge.domain.scenes import SCENES_MAX
 from tableforge.domain.tokens import TOKENS_MAX
+from tableforge.domain.walls import DOORS_MAX, LIGHTS_MAX, WALLS_MAX
 from tableforge.errors import Conflict, NotFound
 from tests.reader import Reader, canonical
 from tests.table import Table, opened, plain
@@ -293,6 +296,82 @@ def test_un8_a_removed_piece_may_come_back_where_players_add_none(table: Table) 
     assert table.refusal("ann", "redo").code == "forbidden"
 
 
+def test_un8_what_one_does_not_see_any_more_counts_as_changed(table: Table) -> None:
+    elsewhere = table.make("gm", "scene.create", name="Crypt", width=5, height=5)
+    first, second = (table.make("ann", "token.add", name="Cat", x=0, y=0) for _ in "12")
+    for kind, fields in (
+        ("token.remove", {"token": first}),
+        ("token.update", {"token": second, "name": "Tom"}),
+        ("draw.add", {"shape": {}}),
+        ("undo", {}),
+        ("draw.add", {"shape": {}}),
+    ):
+        table.send("ann", kind, **fields)
+        if kind == "undo":
+            continue
+        table.send("gm", "scene.place", scene=elsewhere, members=["ann"])
+        assert table.refusal("ann", "undo").code == "changed-since"
+        table.send("gm", "scene.place", scene=None, members=["ann"])
+    (drawing,) = table.room.drawings
+    table.send("ann", "draw.remove", drawing=drawing)
+    table.send("gm", "scene.place", scene=elsewhere, members=["ann"])
+    assert table.refusal("ann", "undo").code == "changed-since"
+    table.send("gm", "undo")
+    table.send("ann", "undo")
+    assert table.room.drawings.keys() == {drawing}
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "layer", "fields"),
+    [
+        ("token.move", "bob", "object", {"x": 1, "y": 1}),
+        ("token.update", "gm", "object", {"layer": "map"}),
+        ("token.update", "bob", "object", {"name": "Tom"}),
+        ("token.remove", "bob", "object", {}),
+        ("token.remove", "gm", "map", {}),
+    ],
+)
+def test_un8_a_player_takes_back_only_what_a_player_may_do(
+    table: Table, kind: str, owner: str, layer: str, fields: dict[str, Any]
+) -> None:
+    token = table.make("gm", "token.add", name="Cat", x=0, y=0, owner=owner, layer=layer)
+    table.send("gm", kind, token=token, **fields)
+    table.send("eve", "member.role", user="gm", role="player")
+    assert table.refusal("gm", "undo").code == "forbidden"
+    table.send("eve", "member.role", user="gm", role="gm")
+    table.send("gm", "undo")
+
+
+def test_un8_a_player_brings_back_no_drawing_of_anothers(table: Table) -> None:
+    drawing = table.make("bob", "draw.add", shape={})
+    table.send("gm", "draw.remove", drawing=drawing)
+    table.send("eve", "member.role", user="gm", role="player")
+    assert table.refusal("gm", "undo").code == "forbidden"
+
+
+def test_un5_a_scene_is_not_activated_again_once_it_is_gone(table: Table) -> None:
+    hall = table.room.active
+    crypt = table.make("eve", "scene.create", name="Crypt", width=5, height=5)
+    table.send("gm", "scene.activate", scene=crypt)
+    table.send("eve", "scene.remove", scene=hall)
+    assert table.refusal("gm", "undo").code == "changed-since"
+
+
+def test_un5_members_placed_elsewhere_since_stay_there(table: Table) -> None:
+    crypt = table.make("eve", "scene.create", name="Crypt", width=5, height=5)
+    table.send("gm", "scene.place", scene=crypt, members=["ann", "bob"])
+    table.send("eve", "scene.place", scene=table.room.active, members=["ann"])
+    assert table.refusal("gm", "undo").code == "changed-since"
+
+
+def test_un9_a_turn_is_not_taken_back_for_a_piece_given_away(table: Table) -> None:
+    own = table.make("ann", "token.add", name="Cat", x=0, y=0)
+    table.send("gm", "turn.set", entries=[{"name": "Cat", "value": 9, "token": own}])
+    table.send("ann", "turn.end")
+    table.send("gm", "token.update", token=own, owner="bob")
+    assert table.refusal("ann", "undo").code == "forbidden"
+
+
 def test_un9_the_end_of_ones_own_turn_is_taken_back_unless_the_turn_passed_on(table: Table) -> None:
     own = table.make("ann", "token.add", name="Cat", x=0, y=0)
     spy = table.make("gm", "token.add", name="Spy", x=0, y=0, hidden=True)
@@ -343,12 +422,31 @@ def test_un10_a_large_command_pushes_out_older_ones_but_can_itself_be_undone(tab
     assert many.keys() <= table.room.tokens.keys()
 
 
-def test_un11_what_is_brought_back_counts_for_the_limits(table: Table) -> None:
-    own = table.make("ann", "token.add", name="Cat", x=0, y=0)
-    piece = table.room.tokens[own]
-    table.send("ann", "token.remove", token=own)
-    table.room.tokens.update({f"t{number}": piece for number in range(TOKENS_MAX)})
-    assert table.refusal("ann", "undo").code == "too-large"
+@pytest.mark.parametrize(
+    ("kind", "shelf", "limit"),
+    [
+        ("scene.remove", "scenes", SCENES_MAX),
+        ("token.remove", "tokens", TOKENS_MAX),
+        ("draw.remove", "drawings", DRAWINGS_MAX),
+        ("wall.set", "walls", WALLS_MAX),
+        ("door.set", "doors", DOORS_MAX),
+        ("light.set", "lights", LIGHTS_MAX),
+    ],
+)
+def test_un11_what_is_brought_back_counts_for_the_limits(
+    table: Table, kind: str, shelf: str, limit: int
+) -> None:
+    things = furnished(table)
+    name = "drawing" if kind == "draw.remove" else shelf.removesuffix("s")
+    like = getattr(table.room, shelf)[things[name]]
+    remove = {"remove": True} if kind.endswith(".set") else {}
+    table.send("gm", kind, **{name: things[name]}, **remove)
+    there = getattr(table.room, shelf)
+    more = range(limit - len(there))
+    there.update({f"x{number}": replace(like, id=f"x{number}") for number in more})
+    assert table.refusal("gm", "undo").code == "too-large"
+    del there["x0"]
+    table.send("gm", "undo")
 
 
 @given(st.lists(st.integers(0, 22), min_size=1, max_size=8))

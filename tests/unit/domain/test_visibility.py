@@ -157,10 +157,22 @@ def test_rd7_what_else_changes_the_order_brings_it_along(table: Table, spy: str,
     data = told(table, "ann", "gm", "token.update", token=spy, hidden=False)
     assert [row["name"] for row in data["shown"]["turn"]["entries"]] == ["Spy", "Wolf"]
     assert data["shown"]["turn"]["current"] == 0
-    data = told(table, "ann", "gm", "token.remove", token=wolf)
+    (step,) = table.send("gm", "token.remove", token=wolf)
+    assert not is_public(step)
+    (data,) = table.told("ann", [step])
     assert (data["type"], data["token"]) == ("token.removed", wolf)
     assert [row["name"] for row in data["shown"]["turn"]["entries"]] == ["Spy"]
     assert told(table, "eve", "gm", "undo")["events"][0]["type"] == "token.added"
+
+
+def test_rd7_that_only_rows_out_of_sight_went_is_not_told(
+    table: Table, spy: str, wolf: str
+) -> None:
+    row = {"name": "Wolf", "value": 8, "token": wolf}
+    table.send("gm", "turn.set", entries=[row, {"name": "Spy", "value": 1, "token": spy}])
+    (step,) = table.send("gm", "turn.set", entries=[row])
+    assert not is_public(step)
+    assert table.told("ann", [step]) == [{"type": "hidden"}]
 
 
 def test_rd8_of_an_undone_command_the_reader_is_told_their_part(
