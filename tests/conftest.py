@@ -40,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = 3_600
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: Playwright's plain API keeps an event loop running in the thread of all tests."""
+    items.sort(key=lambda item: folder_of(item.nodeid) == "browser")
+
+
 @pytest.fixture(scope="session")
 def soak(pytestconfig: pytest.Config) -> bool:
     """Whether this is the long run: a test with a count of its own takes the larger one."""
