@@ -225,6 +225,7 @@ class SessionMachine(RuleBasedStateMachine):
                 told[user].append(json.loads(codec.encode(redact(Step(room, event, after), user))))
             room = after
         for client in self.world.clients.values():
+            assert client.position is None or client.position[0] <= room.version
             for offset, data in client.heard:
                 assert data == told[client.user][offset - 1]
 
