@@ -1,15 +1,13 @@
 /** Night is the default; the choice is kept on this device. */
+import { keep, kept } from "../parts/kept";
+
 export type Theme = "dark" | "light" | "auto";
 
-const KEY = "tableforge.theme";
+const KEY = "theme";
 
 function stored(): Theme {
-  try {
-    const kept = localStorage.getItem(KEY);
-    return kept === "light" || kept === "auto" ? kept : "dark";
-  } catch {
-    return "dark"; // storage is closed to this page: the choice then lasts as long as the page
-  }
+  const found = kept(KEY);
+  return found === "light" || found === "auto" ? found : "dark";
 }
 
 class ThemeChoice {
@@ -22,11 +20,7 @@ class ThemeChoice {
   choose(theme: Theme): void {
     this.current = theme;
     document.documentElement.dataset["theme"] = theme;
-    try {
-      localStorage.setItem(KEY, theme);
-    } catch {
-      return; // as above
-    }
+    keep(KEY, theme);
   }
 
   /** Between night and day; from `auto` to the other of what is on. */

@@ -1,8 +1,9 @@
 /** Who this browser is, as the server knows it by the cookie; `undefined` until it was asked. */
 import * as api from "../protocol/api";
 import type { User } from "../protocol/api";
+import { keep, kept } from "./kept";
 
-const CODE_KEPT = "tableforge.code-kept";
+const CODE_KEPT = "code-kept";
 
 class Session {
   user = $state.raw<User | null | undefined>(undefined);
@@ -28,13 +29,13 @@ class Session {
 
   /** Show a code to whoever has none yet: a new one makes the earlier one worthless, so nobody gets two unasked. */
   async offerCode(): Promise<void> {
-    if (!this.user || localStorage.getItem(CODE_KEPT) === this.user.id) return;
+    if (!this.user || kept(CODE_KEPT) === this.user.id) return;
     this.code = await api.recoveryCode();
     this.keepsCode();
   }
 
   private keepsCode(): void {
-    if (this.user) localStorage.setItem(CODE_KEPT, this.user.id);
+    if (this.user) keep(CODE_KEPT, this.user.id);
   }
 
   async signOut(): Promise<void> {

@@ -63,8 +63,10 @@ const NOTES_KEPT = 50;
 const TRIES = 3;
 const QUIET_MS = 300;
 const SLOW_MS = 600;
+const SLOW_SAID_MS = 4_000;
 const TYPING_SHOWN_MS = 4_000;
 const TYPING_SENT_EVERY_MS = 2_000;
+const NOT_UNDONE: ReadonlySet<string> = new Set(["chat.say", "dice.roll", "member.role", "member.kick", "member.mute"]);
 const NOBODY: Me = { id: "", role: "spectator" };
 
 export class RoomStore implements BoardPort {
@@ -81,7 +83,9 @@ export class RoomStore implements BoardPort {
   private viewed = $state.raw<string | null>(null);
   private lostAt = $state.raw<number | null>(Date.now());
   private everLive = $state.raw(false);
+  /** How long the last answer took, as long as that says something about now. */
   private roundTrip = $state.raw(0);
+  private roundTripAt = 0;
   private typingUntil = $state.raw<ReadonlyMap<string, number>>(new Map());
   private now = $state.raw(Date.now());
 
@@ -93,6 +97,8 @@ export class RoomStore implements BoardPort {
   private readonly newsHearers = new Set<(news: BoardNews) => void>();
   private readonly clock: ReturnType<typeof setInterval>;
   private typingSentAt = 0;
+  /** How many commands were given that undo would take back, or that take something back. */
+  private deeds = 0;
 
   readonly me = $derived<Me>(this.room?.me ?? NOBODY);
   readonly isGm = $derived(this.me.role === "gm");
@@ -217,6 +223,7 @@ export class RoomStore implements BoardPort {
     }
     const id = freshId();
     this.pending = withPending(this.pending, id, command, Date.now());
+    if (!NOT_UNDONE.has(command.type)) this.deeds += 1;
     const answer = new Promise<Reply>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
     if (this.connected) void this.transmit(id, command);
     return answer;
@@ -284,9 +291,10 @@ export class RoomStore implements BoardPort {
     if (removed.length === 0) return;
     const words =
       removed.length === 1 ? `${removed[0]?.name} is off the board` : `${removed.length} pieces are off the board`;
+    const deeds = this.deeds;
     this.telling.note(words, {
       label: "Undo",
-      run: () => void this.undoMany(removed.length),
+      run: () => void this.undoRemoval(removed.length, deeds),
     });
   }
 
@@ -312,7 +320,12 @@ export class RoomStore implements BoardPort {
     await this.act({ type: "redo" });
   }
 
-  private async undoMany(count: number): Promise<void> {
+  /** Undo takes back the newest deed; after another one since, it would take back the wrong one. */
+  private async undoRemoval(count: number, deeds: number): Promise<void> {
+    if (this.deeds !== deeds) {
+      this.telling.note("You did something else since: Ctrl Z takes that back first.");
+      return;
+    }
     for (let done = 0; done < count; done += 1) if (!(await this.act({ type: "undo" }))) return;
   }
 
@@ -453,7 +466,8 @@ export class RoomStore implements BoardPort {
     this.inFlight.add(id);
     try {
       const reply = await this.connection.command(id, command).finally(() => this.inFlight.delete(id));
-      this.roundTrip = Date.now() - sentAt;
+      this.roundTripAt = Date.now();
+      this.roundTrip = this.roundTripAt - sentAt;
       this.pending = acknowledge(this.pending, id, reply.offset, this.offset);
       this.answer(id, reply);
     } catch (thrown) {
@@ -531,6 +545,7 @@ export class RoomStore implements BoardPort {
   }
 
   private tick(): void {
+    if (this.roundTrip > SLOW_MS && Date.now() - this.roundTripAt > SLOW_SAID_MS) this.roundTrip = 0;
     const waits = this.pending.length > 0 || !this.connected || this.typingUntil.size > 0;
     if (!waits) return;
     this.now = Date.now();
