@@ -24,6 +24,9 @@ def test_dr1_a_drawing_is_its_makers_and_the_gms_to_remove(table: Table) -> None
     first, second = (table.make("ann", "draw.add", shape={"kind": "dot"}) for _ in "12")
     assert table.view("bob")["drawings"][0]["owner"] == "ann"
     assert table.refusal("bob", "draw.remove", drawing=first).code == "forbidden"
+    table.send("gm", "member.role", user="ann", role="spectator")
+    assert table.refusal("ann", "draw.remove", drawing=first).code == "forbidden"
+    table.send("gm", "member.role", user="ann", role="player")
     table.send("ann", "draw.remove", drawing=first)
     table.send("gm", "draw.remove", drawing=second)
     assert table.room.drawings == {}

@@ -342,6 +342,15 @@ def test_un8_a_player_takes_back_only_what_a_player_may_do(
     table.send("gm", "undo")
 
 
+def test_un8_a_player_takes_back_no_order_of_turns(table: Table) -> None:
+    own = table.make("gm", "token.add", name="Cat", x=0, y=0, owner="gm")
+    rows = [{"name": "Cat", "value": 9, "token": own}, {"name": "Lair", "value": 1}]
+    table.send("gm", "turn.set", entries=rows)
+    table.send("gm", "turn.set", entries=rows[:1])
+    table.send("eve", "member.role", user="gm", role="player")
+    assert table.refusal("gm", "undo").code == "forbidden"
+
+
 def test_un8_a_player_brings_back_no_drawing_of_anothers(table: Table) -> None:
     drawing = table.make("bob", "draw.add", shape={})
     table.send("gm", "draw.remove", drawing=drawing)

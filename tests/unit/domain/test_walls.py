@@ -132,3 +132,12 @@ def test_rm9_a_room_holds_a_bounded_number_of_walls_doors_and_lights(
 ) -> None:
     with pytest.raises(TooLarge):
         table.obey("gm", cellar(**fields))
+
+
+def test_rm9_a_wall_that_grows_counts_as_well(table: Table) -> None:
+    (step,) = table.obey("gm", cellar(walls=(ImportedWall((At(0.0, 0.0),) * 500),) * 200))
+    wall = next(iter(step.after.walls))
+    table.send("gm", "wall.set", wall=wall, points=[{"x": 0, "y": 0}] * 498)
+    table.send("gm", "wall.set", points=ENDS)
+    grown = [{"x": 0, "y": 0}] * 499
+    assert table.refusal("gm", "wall.set", wall=wall, points=grown).code == "too-large"
