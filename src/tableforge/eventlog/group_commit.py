@@ -9,7 +9,11 @@ a millisecond of delivery under load and nothing at rest. The idea is that of th
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from tableforge.eventlog import Append, Appended, LogUnavailable
+
+log = structlog.get_logger(__name__)
 
 Commit = Callable[[list[Append], Callable[[Appended], None]], None]
 """Writes a batch in one transaction and calls back, on the event loop, with one outcome an append."""
@@ -83,6 +87,9 @@ class GroupCommit:
             else:
                 self._schedule(self._loop)
         for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.done(entry, outcome)
+            try:
+                entry.done(entry, outcome)
+            except Exception as error:  # the others of the batch must still hear of theirs
+                log.error("the end of an append was not taken", room=entry.room, exc_info=error)
         if not self._pending and not self._out and not self._scheduled:
             self._idle.set()

@@ -7,7 +7,7 @@ does the rest. Everything else (loading, recovery, listings) may wait.
 import asyncio
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,6 +19,7 @@ import structlog
 from tableforge.domain.commands import Command, HouseCommand, OpenRoom
 from tableforge.domain.decider import decide, evolve, result_of
 from tableforge.domain.events import (
+    Event,
     MemberChanged,
     MemberJoined,
     MemberRemoved,
@@ -142,7 +143,7 @@ class RoomEngine:
         self._bounds = bounds
         self._publish = publish
         self._listened = listened
-        self._live: OrderedDict[str, LiveRoom] = OrderedDict()
+        self._live: dict[str, LiveRoom] = {}
         self._opening: dict[str, asyncio.Task[LiveRoom]] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._random = Randomness()
@@ -188,25 +189,29 @@ class RoomEngine:
     ) -> None:
         room = live.head
         given = Given(user, self._clock.now(), self._random.draw())
-        try:
-            events = decide(room, command, given)
-        except TableForgeError as refusal:
-            self._chore(self._answer_unappended(live, user, command, answers, refusal))
-            return
-        if not events:
-            self._chore(self._answer_unappended(live, user, command, answers, None))
-            return
         datas: list[bytes] = []
         viewed: list[Viewed] = []
         facts: Facts | None = None
-        for event in events:
-            after = evolve(room, event)
-            data = codec.encode(event)
-            datas.append(data)
-            viewed.append(view(room, event, after, data))
-            if isinstance(event, FACTUAL):
-                facts = facts_of(after)
-            room = after
+        refusal: TableForgeError | None = None
+        events: tuple[Event, ...] = ()
+        try:
+            events = decide(room, command, given)
+            for event in events:
+                after = evolve(room, event)
+                data = codec.encode(event)
+                datas.append(data)
+                viewed.append(view(room, event, after, data))
+                if isinstance(event, FACTUAL):
+                    facts = facts_of(after)
+                room = after
+        except TableForgeError as refused:
+            refusal = refused
+        except Exception as error:  # a mistake in a rule must not take the other rooms along
+            log.error("a command could not be decided", kind=type(command).__name__, exc_info=error)
+            refusal = Unavailable("The command was not carried out.", "The server made a mistake.")
+        if refusal is not None or not events:
+            self._chore(self._answer_unappended(live, user, command, answers, refusal, began))
+            return
         entry = Entry(
             live.id,
             live.head.version,
@@ -276,6 +281,8 @@ class RoomEngine:
                 )
             for answer in entry.answers:
                 answer(failure)
+        if not live.durable.version and not live.pending:
+            self.drop(live)  # its very first command failed: there is no such room
 
     async def _answer_unappended(
         self,
@@ -284,6 +291,7 @@ class RoomEngine:
         command: Command | HouseCommand,
         answers: list[Answer],
         refusal: TableForgeError | None,
+        began: float,
     ) -> None:
         """A refused command, or one that changes nothing, may be the repeat of one that the log knows."""
         outcome: Reply | TableForgeError
@@ -303,6 +311,7 @@ class RoomEngine:
             outcome = failure
         for answer in answers:
             answer(outcome)
+        COMMANDS.observe(time.monotonic() - began)
 
     async def _answer_repeat(self, entry: Entry, found: Found) -> None:
         outcome: Reply | TableForgeError
@@ -324,6 +333,8 @@ class RoomEngine:
             for row in stored
             if row.offset <= found.offset
         ]
+        if not events:
+            raise StreamMissing(room)
         last = events[-1]
         made = tuple(event for event in events if event.id == command.id and event.by == last.by)
         return Reply(found.offset, result_of(made))
@@ -341,7 +352,12 @@ class RoomEngine:
     # Rooms in and out of memory
 
     def create(self, user: str, command: OpenRoom, answer: Answer) -> None:
-        """Begin a room's log with its first command; refused if there is such a room already."""
+        """Begin a room's log with its first command; refused if there is such a room already.
+
+        Raises `Unavailable` when as many rooms as may be are in use.
+        """
+        if len(self._live) >= self._bounds.in_memory:
+            self._make_place()
         room = Room(command.room)
         live = LiveRoom(
             room, epoch=secrets.token_hex(8), ring=self._ring(), saved=0, now=time.monotonic()

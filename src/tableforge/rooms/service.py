@@ -21,6 +21,8 @@ from tableforge.rooms.views import Viewed
 
 PAGE_LIMIT = 1000
 LIST_LIMIT = 200
+FOLDED_TOGETHER = 500
+"""Readers whose positions lie in the same stretch of so many events share one fold of the log."""
 
 
 class RoomSnapshot(msgspec.Struct, frozen=True):
@@ -69,6 +71,7 @@ class RoomService:
         self._recovery_events = recovery_events
         self._online = online
         self._deleted = deleted
+        self._folds: dict[tuple[str, int, int], asyncio.Future[list[Viewed]]] = {}
 
     async def open(self, room: str) -> LiveRoom:
         """The room in memory; `NoSuchRoom` if there is none."""
@@ -174,7 +177,15 @@ class RoomService:
         recent = live.since(after)
         if recent is not None:
             return recent[: upto - after]
-        return await views_between(self._log, live.id, after=after, upto=upto)
+        # Those who were all cut off at once ask for nearly the same: one fold, from a common place on, serves them.
+        start = after - after % FOLDED_TOGETHER
+        key = (live.id, start, upto)
+        fold = self._folds.get(key)
+        if fold is None:
+            fold = asyncio.ensure_future(views_between(self._log, live.id, after=start, upto=upto))
+            self._folds[key] = fold
+            fold.add_done_callback(lambda _: self._folds.pop(key, None))
+        return (await asyncio.shield(fold))[after - start :]
 
     def may_recover(self, live: LiveRoom, user: str, offset: int, epoch: str) -> bool:
         """Whether a client at this position can be brought up to date by events alone.

@@ -8,7 +8,7 @@ import pytest
 from tableforge.api.audience import Audience
 from tableforge.domain.commands import AddToken, JoinRoom, MoveToken, Say, UpdateRoom
 from tableforge.errors import IdempotencyMismatch, NotFound, TooMany, Unavailable
-from tableforge.eventlog import Append, Snapshot, StoredEvent
+from tableforge.eventlog import Append, LogUnavailable, Snapshot, StoredEvent
 from tableforge.eventlog.memory import MemoryEventLog
 from tableforge.hub.hub import Hub
 from tableforge.protocol import codec
@@ -221,6 +221,54 @@ async def test_ro6_a_deleted_room_is_gone_at_once() -> None:
     with pytest.raises(NotFound):
         await service.house(room, "gm", Say(room=room, id="late", text="hi"))
     assert (await service.rooms_of("gm", limit=10, cursor=None)).rooms == []
+
+
+async def test_ro7_many_who_missed_nearly_the_same_share_one_fold() -> None:
+    log = CountingLog()
+    service = service_on(log)
+    room = await talkative_room(service, 300)
+    live = await service.open(room)
+    log.rows_read = 0
+    found = await asyncio.gather(*(service.views(live, after, 301) for after in range(50, 90)))
+    assert [[one.offset for one in views] for views in found] == [
+        list(range(after + 1, 302)) for after in range(50, 90)
+    ]
+    assert log.rows_read <= 301
+
+
+async def test_ro8_a_mistake_in_one_command_harms_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = MemoryEventLog()
+    service = service_on(log)
+    room = await talkative_room(service, 1)
+    before = (await service.open(room)).durable
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tableforge.rooms.engine.decide", broken)
+        with pytest.raises(Unavailable):
+            await run(service, room, "gm", Say(room=room, id="x", text="hi"))
+    live = await service.open(room)
+    assert live.durable == live.head == before
+    await run(service, room, "gm", Say(room=room, id="x", text="hi"))
+
+
+async def test_ro8_a_room_whose_first_command_fails_never_was() -> None:
+    class FullLog(MemoryEventLog):
+        """A disk that takes nothing."""
+
+        def append_nowait(self, entry: Append) -> None:
+            asyncio.get_running_loop().call_soon(
+                entry.done, entry, LogUnavailable("Nothing was saved.", "The disk is full.")
+            )
+
+    service = service_on(FullLog())
+    with pytest.raises(Unavailable):
+        await service.create("gm", "Mara", "The Salt Road", "private")
+    assert service.engine.rooms_in_memory == 0
 
 
 async def test_ro7_history_from_the_log_is_what_was_told_when_it_happened() -> None:
