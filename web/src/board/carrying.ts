@@ -13,7 +13,7 @@ const HELD_AGAIN_MS = 1500;
 /** More pieces than this are carried without a preview: the others see them land. */
 const PREVIEW_MAX = 100;
 /** So many landing places are shown. */
-const LANDINGS_MAX = 40;
+const LANDINGS_MAX = 12;
 
 interface Load {
   readonly lead: string;

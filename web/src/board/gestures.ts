@@ -58,7 +58,7 @@ export type Act =
 
 /** A press becomes a drag beyond this many pixels; a finger trembles more than a mouse. */
 const SLOP: Record<Device, number> = { mouse: 4, pen: 6, touch: 10 };
-export const LONG_PRESS_MS = 550;
+export const LONG_PRESS_MS = 650;
 const DOUBLE_MS = 350;
 
 type State =

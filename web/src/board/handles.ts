@@ -15,6 +15,13 @@ export const KNOB = 5;
 const SIDE_MIN = 0.25;
 const SIDE_MAX = 40;
 
+/** A frame smaller than this has no handles: they would cover the piece. */
+const HANDLES_FROM = 24;
+
+export function hasHandles(box: Box): boolean {
+  return box.width >= HANDLES_FROM && box.height >= HANDLES_FROM;
+}
+
 export function frameOf(box: Box): Box {
   return {
     x: box.x - FRAME_GAP,

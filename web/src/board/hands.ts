@@ -5,8 +5,8 @@ import { Carrying, Pulling } from "./carrying";
 import { panBy, toBoard, zoomTo, type Box } from "./camera";
 import { Gestures, type Act, type Handle, type Target } from "./gestures";
 import { cellMiddle } from "./grid";
-import { frameOf, handleAt } from "./handles";
-import { boxBetween, pieceAt, piecesIn } from "./hit";
+import { frameOf, handleAt, hasHandles } from "./handles";
+import { boxBetween, pieceAt, piecesIn, touches } from "./hit";
 import { brief, SIGNAL_MS, Throttle } from "./motion";
 import { Sketching } from "./sketching";
 
@@ -56,19 +56,25 @@ export class Hands {
   /** What lies under a point of the board element; fingers are given more room. */
   targetAt(at: Point, coarse: boolean): Target {
     const { port, pieces, lens, tool } = this.board;
-    if (tool === "select" && port.selection.size === 1) {
-      const [id = ""] = port.selection;
-      const token = pieces.token(id);
-      const shown = pieces.shownBox(id);
-      if (token && shown && port.mayMove(token)) {
-        const handle = handleAt(frameOf(lens.onScreen(shown)), shown.rotation, at, coarse ? 18 : 8);
-        if (handle) return { on: "handle", token: id, handle };
-      }
-    }
+    const handle = tool === "select" ? this.handleAt(at, coarse ? 18 : 8) : null;
+    if (handle) return handle;
     const slack = (coarse ? 14 : 3) / (lens.view.zoom * 60);
     const token = pieceAt(pieces.stackedTokens, toBoard(lens.view, at), slack);
     if (!token) return { on: "empty" };
     return { on: "piece", token: token.id, movable: port.mayMove(token), chosen: port.selection.has(token.id) };
+  }
+
+  /** A handle of the one chosen piece; its coin itself wins over them. */
+  private handleAt(at: Point, reach: number): Target | null {
+    const { port, pieces, lens } = this.board;
+    const [id, another] = port.selection;
+    if (id === undefined || another !== undefined) return null;
+    const token = pieces.token(id);
+    const shown = pieces.shownBox(id);
+    if (!token || !shown || !port.mayMove(token) || touches(token, toBoard(lens.view, at))) return null;
+    const box = lens.onScreen(shown);
+    const handle = hasHandles(box) ? handleAt(frameOf(box), shown.rotation, at, reach) : null;
+    return handle && { on: "handle", token: id, handle };
   }
 
   /** The pointer is here, in pixels; null when it left. `tells`: the others may see it. */

@@ -23,7 +23,8 @@ export function listenToPointers(board: Board, ondrop: (files: File[], at: Point
   };
   const tick = (): void => {
     timer = null;
-    hands.run(gestures.feed({ type: "tick", time: performance.now() }));
+    // moves that wait in the queue come before the next frame: they may say that this is no long press after all
+    requestAnimationFrame(() => hands.run(gestures.feed({ type: "tick", time: performance.now() })));
   };
 
   const down = (event: PointerEvent): void => {

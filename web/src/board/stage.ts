@@ -4,7 +4,7 @@
  */
 import "pixi.js/unsafe-eval";
 import "pixi.js/graphics";
-import { autoDetectRenderer, Container, Ticker, type Renderer } from "pixi.js";
+import { autoDetectRenderer, Container, Ticker, type Renderer, type WebGLRenderer } from "pixi.js";
 import { scaleOf, CELL, type Size, type View } from "./camera";
 
 export class Stage {
@@ -24,6 +24,7 @@ export class Stage {
   static async open(canvas: HTMLCanvasElement, size: Size, pixelRatio: number): Promise<Stage> {
     Ticker.system.autoStart = false;
     Ticker.system.stop();
+    const software = drawsInSoftware();
     const renderer = await autoDetectRenderer({
       canvas,
       preference: ["webgl", "canvas"],
@@ -31,13 +32,14 @@ export class Stage {
       height: Math.max(1, size.height),
       resolution: pixelRatio,
       autoDensity: true,
-      antialias: pixelRatio < 2,
+      antialias: pixelRatio < 2 && !software,
       backgroundAlpha: 0,
       // events, accessibility and filters would each bring a ticker or a DOM overlay: the board has its own
       skipExtensionImports: true,
       // what is unused is let go by `Textures`, which knows better than a timer
       gcActive: false,
     });
+    if (software && renderer.name === "webgl") fewerTextures(renderer as WebGLRenderer);
     return new Stage(renderer);
   }
 
@@ -73,4 +75,24 @@ export class Stage {
     this.root.destroy({ children: true });
     this.renderer.destroy();
   }
+}
+
+/**
+ * Without a graphics card the processor draws every pixel. It then reads all textures that a batch may choose from for
+ * each of them: with four instead of sixteen, and without antialiasing, a frame costs less than half.
+ */
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
+const SOFTWARE_TEXTURES = 4;
+
+function drawsInSoftware(): boolean {
+  const pen = document.createElement("canvas").getContext("webgl2");
+  if (!pen) return false;
+  const info = pen.getExtension("WEBGL_debug_renderer_info");
+  const name: unknown = pen.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : pen.RENDERER);
+  pen.getExtension("WEBGL_lose_context")?.loseContext();
+  return typeof name === "string" && SOFTWARE.test(name);
+}
+
+function fewerTextures({ limits }: WebGLRenderer): void {
+  limits.maxBatchableTextures = Math.min(limits.maxBatchableTextures, SOFTWARE_TEXTURES);
 }

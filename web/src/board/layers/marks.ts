@@ -36,13 +36,15 @@ export class Marks {
       dashed(pen, box);
       pen.stroke({ width: 2, color: select.hex, cap: "butt" });
     }
-    for (const { box, rotation, handles } of chosen) {
-      const around = frameOf(box);
-      pen.rect(around.x, around.y, around.width, around.height);
-      pen.stroke({ width: 3.5, color: keyline.hex, alpha: 0.35 });
-      pen.rect(around.x, around.y, around.width, around.height);
-      pen.stroke({ width: 1.75, color: select.hex, alpha: handles ? 0.6 : 0.85 });
-      if (handles) drawHandles(pen, around, rotation, palette);
+    if (chosen.length > 0) {
+      const frames = chosen.map(({ box }) => frameOf(box));
+      const outline = (): Graphics => {
+        for (const { x, y, width, height } of frames) pen.rect(x, y, width, height);
+        return pen;
+      };
+      outline().stroke({ width: 3.5, color: keyline.hex, alpha: 0.35 });
+      outline().stroke({ width: 1.75, color: select.hex, alpha: 0.75 });
+      for (const { box, rotation, handles } of chosen) if (handles) drawHandles(pen, frameOf(box), rotation, palette);
     }
     if (focused) {
       const around = frameOf(focused);
