@@ -1,5 +1,7 @@
 """The bare floor of a gateway: what comes in on a connection goes out, as it is, on all connections of its group.
 
+Each connection is greeted with one byte when it has joined its group.
+
 `python -m tableforge.bench.echo SIZE` prints its address and serves until SIGTERM. Connections join groups of SIZE in the
 order in which they come; SIZE 1 is an echo.
 """
@@ -10,6 +12,8 @@ import sys
 from typing import cast
 
 import uvloop
+
+GREETING = b"!"
 
 Group = list[asyncio.Transport]
 
@@ -28,7 +32,9 @@ class Echo(asyncio.Protocol):
             self._groups.append([])
         self._group = self._groups[-1]
         # uvloop's transports are none by inheritance.
-        self._group.append(cast("asyncio.Transport", transport))
+        joined = cast("asyncio.Transport", transport)
+        self._group.append(joined)
+        joined.write(GREETING)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""

@@ -24,7 +24,7 @@ COMMIT_SECONDS = 1.5
 ECHO_SECONDS = 1.0
 FAN_OUT_SECONDS = 2.0
 TICK_MICROSECONDS = 250
-ARRIVAL_SECONDS = 5.0
+ARRIVAL_SECONDS = 60.0
 LIKE_THE_SERVER = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -108,6 +108,7 @@ class Receiver(asyncio.Protocol):
         self._heard = heard
         self._rest = b""
         self.transport: asyncio.Transport | None = None
+        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -116,6 +117,9 @@ class Receiver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
+        if not self.greeted.done():
+            self.greeted.set_result(None)
+            data = data[1:]
         data = self._rest + data
         now = time.monotonic_ns()
         whole = len(data) - len(data) % ROW_BYTES
@@ -159,6 +163,7 @@ async def echoes(folder: Path, *, core: int | None) -> FanOut:
         transport, receiver = await loop.create_connection(
             lambda: Receiver(taken, heard), "127.0.0.1", port
         )
+        await receiver.greeted
         cpu, began = child.cpu_seconds(), time.monotonic()
         until = began + ECHO_SECONDS
         receiver.send()
@@ -199,6 +204,8 @@ async def fan_out(
                 lambda: Receiver(taken, heard), "127.0.0.1", port
             )
             receivers.append(receiver)
+        async with asyncio.timeout(ARRIVAL_SECONDS):
+            await asyncio.gather(*(receiver.greeted for receiver in receivers))
         cpu, began = child.cpu_seconds(), time.monotonic()
         with ticking(TICK_MICROSECONDS, tick):
             async with asyncio.timeout(FAN_OUT_SECONDS + ARRIVAL_SECONDS):

@@ -24,6 +24,7 @@ from tableforge.bench.process import (
     two_cores,
 )
 from tableforge.bench.tables import history, lay
+from tableforge.errors import Unavailable
 from tableforge.protocol.rest_client import RestClient
 
 SPARE_FILES = 64
@@ -89,13 +90,20 @@ class Run:
     async def _floor(self) -> Floor:
         self._progress("Measuring what the machine can do at best ...")
         plan = self._plan
-        return await floor(
-            self._folder,
-            core=self._core,
-            group=plan.room_size,
-            groups=max(1, plan.users // plan.room_size),
-            rate=plan.users * plan.rate,
-        )
+        try:
+            return await floor(
+                self._folder,
+                core=self._core,
+                group=plan.room_size,
+                groups=max(1, plan.users // plan.room_size),
+                rate=plan.users * plan.rate,
+            )
+        except TimeoutError as error:
+            raise Unavailable(
+                "The measurement did not go on.",
+                "The machine is too busy to pass bare bytes at this rate.",
+                "Stop what else runs on it, or measure with a lower rate.",
+            ) from error
 
     async def _load(self, server: MeasuredProcess) -> Figures:
         plan, say = self._plan, self._progress
