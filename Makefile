@@ -47,7 +47,7 @@ test-python: web
 	@CHROMIUM="$$(.ci/chromium)" $(BIN)/python -m pytest
 
 quick: $(INSTALLED) ## unit, contract, machines and project tests: under 30 seconds
-	@$(BIN)/python -m pytest tests/unit tests/contract tests/machines tests/project
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/machines tests/project
 
 soak: web ## the long runs: fresh seeds, hundreds of kills
 	@CHROMIUM="$$(.ci/chromium)" $(BIN)/python -m pytest --soak
