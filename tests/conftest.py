@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 TIME_BUDGET_SECONDS = {
-    "unit": 12,
+    "unit": 20,
     "contract": 8,
-    "machines": 8,
+    "machines": 15,
     "project": 6,
     "simulation": 60,
     "integration": 300,
