@@ -330,6 +330,11 @@ export function notch(density: number, color: Color, palette: Palette): Baked {
   });
 }
 
+/** A member's mark by itself. */
+export function loneMark(path: string, color: Color, density: number, palette: Palette): Baked {
+  return bake(18, 18, density, (pen) => markAt(pen, path, 9, 9, 12, color, palette));
+}
+
 /** Another member's pointer; its tip is at 1, 1. */
 export function arrow(color: Color, density: number, palette: Palette): Baked {
   return bake(20, 20, density, (pen) => {

@@ -24,7 +24,6 @@ export class Stage {
   static async open(canvas: HTMLCanvasElement, size: Size, pixelRatio: number): Promise<Stage> {
     Ticker.system.autoStart = false;
     Ticker.system.stop();
-    const software = drawsInSoftware();
     const renderer = await autoDetectRenderer({
       canvas,
       preference: ["webgl", "canvas"],
@@ -32,14 +31,14 @@ export class Stage {
       height: Math.max(1, size.height),
       resolution: pixelRatio,
       autoDensity: true,
-      antialias: pixelRatio < 2 && !software,
+      antialias: pixelRatio < 2,
       backgroundAlpha: 0,
       // events, accessibility and filters would each bring a ticker or a DOM overlay: the board has its own
       skipExtensionImports: true,
       // what is unused is let go by `Textures`, which knows better than a timer
       gcActive: false,
     });
-    if (software && renderer.name === "webgl") fewerTextures(renderer as WebGLRenderer);
+    if (renderer.name === "webgl" && drawsInSoftware()) fewerTextures(renderer as WebGLRenderer);
     return new Stage(renderer);
   }
 
@@ -79,7 +78,7 @@ export class Stage {
 
 /**
  * Without a graphics card the processor draws every pixel. It then reads all textures that a batch may choose from for
- * each of them: with four instead of sixteen, and without antialiasing, a frame costs less than half.
+ * each of them: with four instead of sixteen a frame costs about half.
  */
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 const SOFTWARE_TEXTURES = 4;

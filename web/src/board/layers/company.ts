@@ -2,7 +2,7 @@
 import { Container, Graphics, Sprite } from "pixi.js";
 import type { Person } from "../../room/board_port";
 import type { Point } from "../../protocol/types";
-import { arrow, plate } from "../art";
+import { arrow, loneMark, plate } from "../art";
 import { CELL, toScreen, type View } from "../camera";
 import { Glide, type Place } from "../motion";
 import type { Color, Palette } from "../palette";
@@ -185,11 +185,12 @@ function drawCursor(
   node.alpha = Math.min(1, Math.max(0, 1 - (silent - CURSOR_SILENT_MS) / FADE_MS));
   tip.texture = textures.get(`c|${person.mark}|${pixelRatio}`, pixelRatio, () => arrow(color, pixelRatio, palette));
   const named = silent < NAME_SHOWN_MS;
-  const text = named ? person.name : "";
   const mark = { path: person.markPath, color };
-  const look = named ? { text, edge: color, mark } : { text: "", edge: color, mark };
-  name.texture = textures.get(`cn|${text}|${person.mark}|${pixelRatio}`, pixelRatio, () =>
-    plate(look, pixelRatio, palette),
+  const key = named ? `cn|${person.name}|${person.mark}|${pixelRatio}` : `cm|${person.mark}|${pixelRatio}`;
+  name.texture = textures.get(key, pixelRatio, () =>
+    named
+      ? plate({ text: person.name, edge: color, mark }, pixelRatio, palette)
+      : loneMark(mark.path, color, pixelRatio, palette),
   );
   name.position.set(13, 15);
   if (!cursor.way.done(now)) return 0;
