@@ -14,6 +14,11 @@ import { densityFor, type Textures } from "./textures";
 /** Under this zoom plates go; between the two they keep their size on the screen. */
 const PLATES_FROM = 0.6;
 const PLATES_KEEP_TO = 2;
+/** So many drawings are baked between two frames; a crowd that comes into view at once is dressed over several. */
+const BAKES_A_FRAME = 48;
+
+/** Of a piece that has clothes, but must have new ones. */
+const STALE = "stale";
 
 export interface Surroundings {
   readonly palette: Palette;
@@ -148,7 +153,7 @@ export class Pieces {
 
   /** Everything new, as after a change of theme. */
   redress(): void {
-    for (const piece of this.pieces.values()) piece.worn = "";
+    for (const piece of this.pieces.values()) piece.worn = STALE;
     this.drawnFor = null;
   }
 
@@ -156,7 +161,7 @@ export class Pieces {
   pictureCame(url: string): void {
     for (const piece of this.pieces.values()) {
       const { image } = piece.token;
-      if (image !== null && this.around.imageUrl(image) === url) piece.worn = "";
+      if (image !== null && this.around.imageUrl(image) === url) piece.worn = STALE;
     }
     this.drawnFor = null;
   }
@@ -170,8 +175,8 @@ export class Pieces {
       piece.glide = null;
       this.moving.delete(piece);
     }
-    this.cull();
-    return this.moving.size > 0;
+    const unfinished = this.cull();
+    return unfinished || this.moving.size > 0;
   }
 
   /** The same coin once more, for a preview of where somebody carries it. */
@@ -270,45 +275,55 @@ export class Pieces {
     return 1 / Math.min(PLATES_KEEP_TO, Math.max(PLATES_FROM, this.view.zoom));
   }
 
-  /** Dresses what is in view and a margin around it, hides the rest; does nothing while the view stays in the margin. */
-  private cull(): void {
+  /**
+   * Dresses what is in view and a margin around it, hides the rest; does nothing while the view stays in the margin.
+   * True when there is more to bake than fits into one frame: what is left wears its old clothes until the next.
+   */
+  private cull(): boolean {
+    const { textures } = this.around;
     const seen = visibleBox(this.view, this.size);
-    const zoomed = this.drawnZoom !== this.view.zoom;
-    if (this.drawnFor && !zoomed && contains(this.drawnFor, seen)) return;
+    if (this.drawnFor && this.drawnZoom === this.view.zoom && contains(this.drawnFor, seen)) return false;
     const wide = grown(seen, Math.max(seen.width, seen.height) / 2);
-    this.drawnFor = wide;
-    this.drawnZoom = this.view.zoom;
     const keep = this.keepScale();
     const withPlates = this.view.zoom >= PLATES_FROM;
+    const full = textures.baked + BAKES_A_FRAME;
+    let left = false;
     for (const piece of this.pieces.values()) {
-      const stands = { ...placeOf(piece.token), ...sizeOf(piece) };
-      const visible = overlaps(wide, stands) || overlaps(wide, { ...piece.shown, ...sizeOf(piece) });
-      piece.body.visible = visible;
-      if (visible) this.dress(piece);
+      const size = sizeOf(piece);
+      const inView =
+        overlaps(wide, { ...placeOf(piece.token), ...size }) || overlaps(wide, { ...piece.shown, ...size });
+      const may = textures.baked < full;
+      if (inView && may) this.dress(piece);
+      else if (inView) left = true;
+      piece.body.visible = inView && piece.worn !== "";
       for (const name of ["eye", "lock", "notch"] as const) piece.extras.get(name)?.scale.set(keep);
       this.placeNotch(piece);
-      this.showPlate(piece, visible && withPlates, keep);
+      this.showPlate(piece, inView && withPlates, keep, may);
     }
+    this.drawnFor = left ? null : wide;
+    this.drawnZoom = this.view.zoom;
+    return left;
   }
 
-  private showPlate(piece: Piece, visible: boolean, keep: number): void {
-    if (!visible) {
-      if (piece.plate) piece.plate.visible = false;
-      return;
-    }
+  /** `may`: a new one may be baked; else the old one, if there is one, is shown for now. */
+  private showPlate(piece: Piece, visible: boolean, keep: number, may: boolean): void {
     const { palette, textures } = this.around;
     const { token } = piece;
-    const density = this.pixelRatio * (this.view.zoom > PLATES_KEEP_TO ? 2 : 1);
-    const moon = secret(token);
-    const texture = textures.get(`p|${token.name}|${moon}|${density}`, density, () =>
-      plate({ text: token.name, moon }, density, palette),
-    );
-    if (!piece.plate) {
-      piece.plate = new Sprite({ texture, anchor: { x: 0.5, y: 0 }, roundPixels: true });
-      this.plates.addChild(piece.plate);
+    const named = visible && token.name !== "" && token.layer !== "map";
+    if (named && may) {
+      const density = this.pixelRatio * (this.view.zoom > PLATES_KEEP_TO ? 2 : 1);
+      const moon = secret(token);
+      const texture = textures.get(`p|${token.name}|${moon}|${density}`, density, () =>
+        plate({ text: token.name, moon }, density, palette),
+      );
+      if (!piece.plate) {
+        piece.plate = new Sprite({ texture, anchor: { x: 0.5, y: 0 }, roundPixels: true });
+        this.plates.addChild(piece.plate);
+      }
+      piece.plate.texture = texture;
     }
-    piece.plate.texture = texture;
-    piece.plate.visible = token.name !== "" && token.layer !== "map";
+    if (!piece.plate) return;
+    piece.plate.visible = named;
     piece.plate.scale.set(keep);
     this.placePlate(piece);
   }

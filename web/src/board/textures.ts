@@ -31,6 +31,8 @@ export function texturesBelow(container: Container, found = new Set<Texture>()):
 }
 
 export class Textures {
+  /** How many were made so far. */
+  baked = 0;
   private kept = new Map<string, Kept>();
   private retired: Kept[] = [];
   private bytes = 0;
@@ -40,6 +42,7 @@ export class Textures {
     const known = this.kept.get(key);
     if (known) return known.texture;
     const { canvas } = make();
+    this.baked++;
     const source = new ImageSource({ resource: canvas, resolution: density, scaleMode: "linear" });
     const texture = new Texture({ source });
     const bytes = canvas.width * canvas.height * 4;
