@@ -20,7 +20,7 @@ PARTY = (
 """The companions' pieces, in their order, and where they stand: in the hall of the map."""
 
 OTHERS: tuple[dict[str, Any], ...] = (
-    {"name": "Drowned Warden", "x": 17.0, "y": 5.0, "width": 2, "height": 2},
+    {"name": "Drowned Warden", "x": 16.5, "y": 4.5, "width": 2, "height": 2},
     {"name": "Cellar Rat", "x": 15.0, "y": 12.0},
     {"name": "Cellar Rat", "x": 16.0, "y": 13.0},
     {"name": "Oaken Chest", "x": 18.0, "y": 13.0, "locked": True},
