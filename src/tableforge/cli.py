@@ -128,7 +128,7 @@ def first_steps(address: str, read: "Settings") -> str:
 @main.command()
 @as_json_option
 def config(*, as_json: bool) -> None:
-    """Print every setting with its value in force and where it comes from; secrets are masked."""
+    """Print every setting with its value and where it comes from; secrets are masked."""
     from tableforge.config import read_environment
 
     read = read_environment()
@@ -310,9 +310,9 @@ def verify(*, as_json: bool) -> None:
 )
 @as_json_option
 def demo(*, url: str | None, bots: int, seconds: float | None, as_json: bool) -> None:
-    """Set a table to look at: a map, pieces, a turn order, some history, and bots that play.
+    """Set a table to look at, with some history and bots that play there.
 
-    Uses the server that runs with these settings, or the one at --url; where none runs it starts one on the data folder
+    Map, pieces, turn order and talk are made as any client makes them. Uses the server that runs with these settings, or the one at --url; where none runs it starts one on the data folder
     and stops it at the end. The table stays. Prints the link with which a person sits down.
     """
     from tableforge.ops.bots import Tally, show

@@ -170,7 +170,7 @@ class Crowd:
 
 
 class Player(asyncio.Protocol):
-    """One connection."""
+    """One connection; `listening` from the subscribe reply until it is gone."""
 
     def __init__(self, crowd: Crowd, seat: Seat) -> None:
         self._crowd = crowd
@@ -182,6 +182,7 @@ class Player(asyncio.Protocol):
         self._rest = b""
         self._switched = False
         self._transport: asyncio.Transport | None = None
+        self.listening = False
         self._offset = 0
         self._epoch = ""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -199,7 +200,7 @@ class Player(asyncio.Protocol):
 
     def move(self, number: int) -> None:
         """Send the move with this number."""
-        if self._transport is None:
+        if self._transport is None or not self.listening:
             self._seen.error("A move was due while its player was not connected.")
             return
         turn = number // len(self._crowd.players)
@@ -233,7 +234,7 @@ class Player(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
-        self._transport = None
+        self._transport, self.listening = None, False
         if self._crowd.closing:
             return
         if not self.ready.done():
@@ -356,6 +357,7 @@ class Player(asyncio.Protocol):
         if not result.get("recovered"):
             self._offset = result.get("offset", 0)
         self._epoch = result["epoch"]
+        self.listening = True
         for publication in result.get("publications", ()):
             name = publication["data"].get("id", "")
             if name.startswith("m"):
