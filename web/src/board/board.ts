@@ -445,7 +445,8 @@ export class Board {
     }
     moving = this.pieces.animate(now) || moving;
     const { chosen, focused } = this.frameBoxes();
-    this.marks.draw({ chosen, focused, frame: this.hands.frame, landing: this.hands.landing }, palette);
+    const { frame, landing } = this.hands;
+    this.marks.draw({ chosen: landing.length > 0 ? [] : chosen, focused, frame, landing }, palette);
     moving = this.rulers.draw(now, view, this.grid, ratio, textures, palette) || moving;
     const wait = this.company.draw(now, view, ratio, textures, palette);
     if (textures.wantsSweep) textures.sweep(texturesBelow(stage.root));

@@ -81,7 +81,7 @@ export class Carrying {
     }));
     const a = { x: lead.x + lead.width / 2, y: lead.y + lead.height / 2 };
     const b = { x: landed.x + lead.width / 2, y: landed.y + lead.height / 2 };
-    this.showWay(distance(board.grid, a, b) > 0 ? [a, b] : []);
+    this.showWay(distance(board.grid, a, b) > 0 ? [a, b] : [], Math.max(0, lead.height / 2 - 0.1));
     this.tell();
   }
 
@@ -120,8 +120,8 @@ export class Carrying {
     this.showWay([]);
   }
 
-  private showWay(points: readonly Point[]): void {
-    this.board.rulers.set("me", points, this.board.palette.of.select, performance.now());
+  private showWay(points: readonly Point[], clear = 0): void {
+    this.board.rulers.set("me", points, this.board.palette.of.select, performance.now(), clear);
   }
 
   private tell(): void {

@@ -2,7 +2,7 @@
 import { Container, Graphics, Sprite } from "pixi.js";
 import type { GridType, Point } from "../../protocol/types";
 import { plate } from "../art";
-import { toScreen, type View } from "../camera";
+import { scaleOf, toScreen, type View } from "../camera";
 import { inCells, pathLength } from "../grid";
 import type { Color, Palette } from "../palette";
 import type { Textures } from "../textures";
@@ -15,6 +15,8 @@ const DOTS_MAX = 400;
 
 interface Way {
   points: readonly Point[];
+  /** How far above its end the label clears, in cells. */
+  clear: number;
   readonly color: Color;
   /** When it was last told of, and whether it has ended. */
   heard: number;
@@ -28,8 +30,11 @@ export class Rulers {
   readonly node = new Container();
   private readonly ways = new Map<string, Way>();
 
-  /** Points in cells; an empty list ends the way, which then fades. `who` keeps different people's ways apart. */
-  set(who: string, points: readonly Point[], color: Color, now: number): void {
+  /**
+   * Points in cells; an empty list ends the way, which then fades. `who` keeps different people's ways apart; `clear`
+   * keeps the label off a piece at the way's end.
+   */
+  set(who: string, points: readonly Point[], color: Color, now: number, clear = 0): void {
     const known = this.ways.get(who);
     if (points.length < 2) {
       if (known && !known.ended) {
@@ -40,6 +45,7 @@ export class Rulers {
     }
     const way = known ?? this.add(who, color);
     way.points = points;
+    way.clear = clear;
     way.heard = now;
     way.ended = false;
   }
@@ -77,7 +83,7 @@ export class Rulers {
     const label = new Sprite({ anchor: 0.5, roundPixels: true });
     node.addChild(pen, label);
     this.node.addChild(node);
-    const way: Way = { points: [], color, heard: 0, ended: false, node, pen, label };
+    const way: Way = { points: [], clear: 0, color, heard: 0, ended: false, node, pen, label };
     this.ways.set(who, way);
     return way;
   }
@@ -102,7 +108,7 @@ function drawWay(way: Way, view: View, grid: GridType, pixelRatio: number, textu
   label.texture = textures.get(key, pixelRatio, () =>
     plate({ text, edge: color, size: "measure" }, pixelRatio, palette),
   );
-  label.position.set(last.x, last.y - 30);
+  label.position.set(last.x, last.y - 30 - way.clear * scaleOf(view));
 }
 
 /** Evenly along the whole way. */
