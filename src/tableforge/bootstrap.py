@@ -24,6 +24,7 @@ from tableforge.api.app import create_app
 from tableforge.api.audience import Audience
 from tableforge.api.centrifuge import Gateway, GatewaySettings
 from tableforge.api.edge import Application
+from tableforge.api.listener import Listener
 from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
 from tableforge.config import Settings
@@ -282,7 +283,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 uvicorn.Config(
                     assembly.app,
                     loop="none",
-                    http="httptools",
+                    http=Listener,
                     ws=endpoint.protocol_class(),
                     lifespan="off",
                     log_config=None,
