@@ -307,6 +307,27 @@ def test_writes_between_two_steps_do_not_begin_the_copy_anew(tmp_path: Path) -> 
         assert copy.execute("SELECT count(*) FROM events").fetchone() == (2000,)
 
 
+def test_what_an_older_program_wrote_is_saved_and_brought_to_the_present_form(
+    played: Path, tmp_path: Path
+) -> None:
+    with database(played) as file:
+        newest = file.execute("PRAGMA user_version").fetchone()[0]
+        tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        first_form = {"rooms", "seats", "events", "snapshots"}
+        for (name,) in file.execute(tables).fetchall():
+            if name not in first_form:
+                file.execute(f"DROP TABLE {name}")
+        file.execute("PRAGMA user_version=1")
+    assert tableforge("backup", tmp_path / "copy", folder=tmp_path).returncode == 0
+    elsewhere = tmp_path / "elsewhere"
+    done = tableforge("restore", tmp_path / "copy", folder=tmp_path, data=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert digest(logs(elsewhere)) == digest(logs(played))
+    with database(elsewhere) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (newest,)
+    assert tableforge("verify", folder=tmp_path, data=elsewhere).returncode == 0
+
+
 def flip(path: Path) -> None:
     """Change one byte in the middle of a file."""
     content = bytearray(path.read_bytes())

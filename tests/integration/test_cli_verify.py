@@ -63,6 +63,17 @@ def test_without_a_database_nothing_is_verified(tmp_path: Path) -> None:
     ]
 
 
+def test_a_database_of_another_form_is_refused(played: Path, tmp_path: Path) -> None:
+    with database(played) as file:
+        newest = file.execute("PRAGMA user_version").fetchone()[0]
+        file.execute("PRAGMA user_version=1")
+    done = tableforge("verify", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1] == (
+        f"The database has form 1; this program reads form {newest}."
+    )
+
+
 BREAKS = {
     "a gap": ("DELETE FROM events WHERE room = :num AND seq = 7", "After event 6 comes 8."),
     "not JSON": (

@@ -289,14 +289,27 @@ class Reader:
         ).fetchall()
 
     def digests(self) -> list[str]:
-        """The digests of all pictures."""
+        """The digests of all pictures; none in a database of a form that had no pictures yet."""
+        if not self._connection.execute(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'assets'"
+        ).fetchone():
+            return []
         rows = self._connection.execute("SELECT DISTINCT digest FROM assets ORDER BY digest")
         return [row[0] for row in rows]
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[Reader]:
-    """A reader for the length of a block, which holds the moment at which it began."""
+    """A reader for the length of a block, which holds the moment at which it began.
+
+    Raises `OrderRefused` for a database of another form than this program writes.
+    """
     with closing(open_to_read(path)) as connection:
         connection.execute("BEGIN")
+        if (form := form_of(connection)) != newest_form():
+            raise OrderRefused(
+                "Nothing was read.",
+                f"The database has form {form}; this program reads form {newest_form()}.",
+                "Start the server once, which brings an older one to the present form, or use a later version.",
+            )
         yield Reader(connection)
