@@ -39,7 +39,6 @@ TOO_LITTLE_BYTES = 64 * MEBIBYTE
 LITTLE_FILES = 1000
 LARGE_LOG_BYTES = 512 * MEBIBYTE
 """The WAL is kept under 64 MiB; far more means that a reader has stood in its way for long."""
-ANSWER_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
