@@ -505,7 +505,8 @@ class Twin:
             self.need(now == was, "changed-since")
         else:
             fields = {name for name in was if was[name] != becomes[name]}
-            same = now is not None and all(now[name] == was[name] for name in fields)
+            place = {"x", "y"} if kind == "tokens" and fields & {"x", "y"} else set()
+            same = now is not None and all(now[name] == was[name] for name in fields | place)
             self.need(same, "changed-since")
         if kind in {"tokens", "drawings"}:
             self.allow(kind, now, becomes, fields, before, redo=redo)

@@ -175,6 +175,16 @@ def test_un5_what_others_changed_since_is_not_undone(table: Table) -> None:
     assert table.refusal("ann", "redo").code == "changed-since"
 
 
+def test_un5_a_place_is_one_value(table: Table) -> None:
+    own = table.make("ann", "token.add", name="Cat", x=21, y=17)
+    table.send("gm", "token.move", token=own, x=13, y=17)
+    table.send("ann", "token.move", token=own, x=13, y=3)
+    assert table.refusal("gm", "undo").code == "changed-since"
+    table.send("ann", "undo")
+    table.send("gm", "undo")
+    assert (table.room.tokens[own].x, table.room.tokens[own].y) == (21, 17)
+
+
 def test_un5_other_fields_are_left_as_others_made_them(table: Table) -> None:
     own = table.make("ann", "token.add", name="Cat", x=0, y=0)
     table.send("ann", "token.move", token=own, x=1, y=1)
