@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 import click
 
@@ -17,9 +18,19 @@ from tableforge.errors import StartRefused, TableForgeError
 
 if TYPE_CHECKING:
     from tableforge.config import Settings
+    from tableforge.ops.demo import Entry
 
 FAILED = 1
 REFUSED = 2
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+OPENED_AS = {
+    "0.0.0.0": ("localhost", "127.0.0.1"),  # noqa: S104 - read, not bound
+    "::": ("localhost", "::1"),
+    "127.0.0.1": ("127.0.0.1", "localhost"),
+    "::1": ("::1", "localhost"),
+}
+"""What a browser on this machine may open for a value of HOST, the best first; other values are opened as they are."""
 
 
 class Commands(click.Group):
@@ -108,9 +119,12 @@ def serve() -> None:
 
 def first_steps(address: str, read: "Settings") -> str:
     """What a person does next, once the server answers at `address`."""
-    shown = address.replace("//0.0.0.0:", "//localhost:").replace("//[::]:", "//localhost:")
+    others = public_addresses(address, read)
+    opened = opened_at(address, read)
+    is_behind_proxy = opened in others and read.serving.host in LOOPBACK
+    said = "TableForge is ready. Behind your proxy:" if is_behind_proxy else "TableForge is ready:"
     lines = [
-        f"TableForge is ready: {shown}",
+        f"{said} {opened}",
         "",
         "  1. Open this address in a browser and say your name.",
         "  2. Make a table.",
@@ -118,11 +132,53 @@ def first_steps(address: str, read: "Settings") -> str:
         "",
         f"Everything is kept in {read.storage.folder}. Ctrl+C stops the server; nothing played is lost.",
     ]
-    if read.serving.host in {"127.0.0.1", "localhost", "::1"}:
+    if read.serving.host in LOOPBACK:
+        if not read.access.allowed_hosts:
+            lines.append(
+                "Only this machine reaches it. For your network: HOST=0.0.0.0 ALLOWED_HOSTS=<this machine's name>."
+            )
+    elif not others and "*" not in read.served_hosts:
         lines.append(
-            "Only this machine reaches it. For your network: HOST=0.0.0.0 ALLOWED_HOSTS=<this machine's name>."
+            "Other machines are refused until ALLOWED_HOSTS names what they type: ALLOWED_HOSTS=<this machine's name>."
         )
     return "\n".join(lines)
+
+
+def local_address(address: str, read: "Settings") -> str:
+    """What a browser on this machine opens for a server at `address`; empty when ALLOWED_HOSTS lets nothing of it in."""
+    served = read.served_hosts
+    host = urlsplit(address).hostname or ""
+    for name in OPENED_AS.get(host, (host,)):
+        if name in served or "*" in served:
+            return with_host(address, name)
+    return ""
+
+
+def opened_at(address: str, read: "Settings") -> str:
+    """The best address there is for a browser: this machine's, else the first that ALLOWED_HOSTS lets others open."""
+    others = public_addresses(address, read) or [with_host(address, min(read.served_hosts))]
+    return local_address(address, read) or others[0]
+
+
+def public_addresses(address: str, read: "Settings") -> list[str]:
+    """What others open. A server that listens on this machine alone is reached by them through a proxy, which speaks TLS."""
+    served = read.served_hosts
+    names = [one for one in read.access.allowed_hosts if one not in LOOPBACK | {"*"}]
+    names += sorted(served - LOOPBACK - OPENED_AS.keys() - {"", *names})
+    if read.serving.host in LOOPBACK:
+        return [f"https://{bracketed(name)}{read.serving.base_path}" for name in names]
+    return [with_host(address, name) for name in names]
+
+
+def with_host(address: str, name: str) -> str:
+    """The address with another host, its port and path kept."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=f"{bracketed(name)}:{parts.port}").geturl()
+
+
+def bracketed(name: str) -> str:
+    """A host as addresses write it."""
+    return f"[{name}]" if ":" in name else name
 
 
 @main.command()
@@ -312,11 +368,13 @@ def verify(*, as_json: bool) -> None:
 def demo(*, url: str | None, bots: int, seconds: float | None, as_json: bool) -> None:
     """Set a table to look at, with some history and bots that play there.
 
-    Map, pieces, turn order and talk are made as any client makes them. Uses the server that runs with these settings, or the one at --url; where none runs it starts one on the data folder
-    and stops it at the end. The table stays. Prints the link with which a person sits down.
+    Map, pieces, turn order and talk are made as any client makes them. Uses the server that runs with these settings,
+    with its password and admin token where it asks for them, or the one at --url, which must let anybody in; where none
+    runs it starts one on the data folder and stops it at the end. The table stays. Prints the link with which a person
+    sits down.
     """
     from tableforge.ops.bots import Tally, show
-    from tableforge.ops.demo import Table
+    from tableforge.ops.demo import OPEN, Table
 
     def announce(table: Table) -> None:
         if as_json:
@@ -345,15 +403,37 @@ def demo(*, url: str | None, bots: int, seconds: float | None, as_json: bool) ->
                 f" answered in {p50:.1f} ms (p95 {p95:.1f} ms)."
             )
 
-    def perform(address: str) -> None:
-        report(show(address, bots=bots, seconds=seconds, announce=announce))
+    def perform(address: str, entry: "Entry") -> None:
+        report(show(address, entry, bots=bots, seconds=seconds, announce=announce))
 
-    if url is None:
-        url = running_server(settings())
     if url is not None:
-        perform(url)
-    else:
-        serve_while(perform, stops=seconds is not None, quiet=as_json)
+        perform(url, OPEN)
+        return
+    read = settings()
+    if (address := running_server(read)) is not None:
+        perform(address, entry_to(address, read))
+        return
+
+    def perform_here(address: str) -> None:
+        perform(address, entry_to(address, read))
+
+    serve_while(perform_here, read, stops=seconds is not None, quiet=as_json)
+
+
+def entry_to(address: str, read: "Settings") -> "Entry":
+    """How to get into this installation's own server at `address`; the running server has made the admin token's file."""
+    from tableforge.ops.demo import Entry
+
+    operator = ""
+    if read.access.room_creation == "admin":
+        operator = read.access.admin_token or generated_token(read.storage.admin_token)
+    public = opened_at(address, read).replace("*.", "tableforge.")
+    return Entry(
+        password=read.access.access_password or "",
+        admin_token=operator,
+        host=urlsplit(public).netloc,
+        public=public,
+    )
 
 
 def running_server(read: "Settings") -> str | None:
@@ -374,7 +454,17 @@ def running_server(read: "Settings") -> str | None:
     return address
 
 
-def serve_while(perform: Callable[[str], None], *, stops: bool, quiet: bool) -> None:
+def generated_token(path: Path) -> str:
+    """The admin token that was generated into the data folder; empty where this user may not read it."""
+    try:
+        return path.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def serve_while(
+    perform: Callable[[str], None], read: "Settings", *, stops: bool, quiet: bool
+) -> None:
     """Serve in this process, with a performance beside it; when that `stops`, or fails, the server stops as well."""
     import os
     import signal
@@ -394,10 +484,10 @@ def serve_while(perform: Callable[[str], None], *, stops: bool, quiet: bool) -> 
 
     def announce(address: str) -> None:
         if not quiet:
-            click.echo(f"TableForge is ready: {address}  (Ctrl+C stops it)")
+            click.echo(f"TableForge is ready: {opened_at(address, read)}  (Ctrl+C stops it)")
         threading.Thread(target=beside, args=(address,), name="demo", daemon=True).start()
 
-    bootstrap.run(settings(), announce)
+    bootstrap.run(read, announce)
     if failures:
         raise failures[0]
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.command import tableforge
 from tests.server_process import Person, ServerProcess, free_port, running
 
@@ -98,3 +100,43 @@ def test_a_server_that_asks_for_a_password_refuses_with_its_words(tmp_path: Path
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == "POST /api/session was refused."
     assert "password" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        {"ACCESS_PASSWORD": "sesame"},
+        {"ROOM_CREATION": "admin"},
+        {"ROOM_CREATION": "admin", "ADMIN_TOKEN": "the-operator-knows-it"},
+        {"ALLOWED_HOSTS": "play.example.org", "ACCESS_PASSWORD": "sesame"},
+        {"ALLOWED_HOSTS": "*.example.org"},
+    ],
+    ids=" ".join,
+)
+def test_it_gets_into_the_installation_s_own_server_however_it_is_guarded(
+    tmp_path: Path, guard: dict[str, str]
+) -> None:
+    with running(tmp_path, **guard) as server:
+        done = tableforge(
+            *("demo", "--seconds", "1", "--json"),
+            folder=tmp_path,
+            data=None,
+            **guard,
+            PORT=str(server.port),
+        )
+    assert done.returncode == 0, done.stderr
+    told, played = map(json.loads, done.stdout.splitlines())
+    base = server.url
+    if "ALLOWED_HOSTS" in guard:
+        base = f"https://{guard['ALLOWED_HOSTS'].replace('*', 'tableforge')}"
+    assert told["link"].startswith(f"{base}/r/")
+    assert (played["refused"], played["reconnects"]) == (0, 0)
+    assert played["moves"] + played["words"] + played["rolls"] > 0
+
+
+def test_a_guarded_server_of_its_own_is_opened_as_well(tmp_path: Path) -> None:
+    guard = {"ROOM_CREATION": "admin", "ACCESS_PASSWORD": "sesame", "ALLOWED_HOSTS": "a.example"}
+    port = str(free_port())
+    done = tableforge("demo", "--seconds", "1", folder=tmp_path, data=None, **guard, PORT=port)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("TableForge is ready: https://a.example/  (Ctrl+C stops it)")

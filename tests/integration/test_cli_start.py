@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tableforge.cli import first_steps
+from tableforge.config import load
 from tests.command import tableforge
 from tests.server_process import ServerProcess, free_port, running
 
@@ -57,6 +59,51 @@ def test_serve_prints_the_address_and_the_first_steps(tmp_path: Path) -> None:
         f"Everything is kept in {tmp_path / 'data'}. Ctrl+C stops the server; nothing played is lost.",
         "Only this machine reaches it. For your network: HOST=0.0.0.0 ALLOWED_HOSTS=<this machine's name>.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("named", "first", "last"),
+    [
+        (
+            {"ALLOWED_HOSTS": "play.example.org", "BASE_PATH": "/table/"},
+            "TableForge is ready. Behind your proxy: https://play.example.org/table/",
+            "Everything is kept in",
+        ),
+        (
+            {"ALLOWED_HOSTS": "play.example.org, localhost"},
+            "TableForge is ready: http://localhost:{port}/",
+            "Everything is kept in",
+        ),
+        (
+            {"HOST": "0.0.0.0"},  # noqa: S104 - what is printed for it is the matter
+            "TableForge is ready: http://localhost:{port}/",
+            "Other machines are refused until ALLOWED_HOSTS names what they type:",
+        ),
+        (
+            {"HOST": "0.0.0.0", "ALLOWED_HOSTS": "box.lan"},  # noqa: S104 - likewise
+            "TableForge is ready: http://box.lan:{port}/",
+            "Everything is kept in",
+        ),
+        (
+            {"HOST": "0.0.0.0", "ALLOWED_HOSTS": "*"},  # noqa: S104 - likewise
+            "TableForge is ready: http://localhost:{port}/",
+            "Everything is kept in",
+        ),
+        (
+            {"ALLOWED_HOSTS": "::1"},
+            "TableForge is ready: http://[::1]:{port}/",
+            "Everything is kept in",
+        ),
+    ],
+)
+def test_serve_prints_an_address_that_it_answers_at(
+    named: dict[str, str], first: str, last: str
+) -> None:
+    read = load(named, None)
+    host = named.get("HOST", "127.0.0.1")
+    lines = first_steps(f"http://{host}:8080{read.serving.base_path}", read).splitlines()
+    assert lines[0] == first.format(port=8080)
+    assert lines[-1].startswith(last)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from tableforge.errors import Unavailable
-from tableforge.ops.demo import Host, Person, Table
+from tableforge.ops.demo import Entry, Host, Person, Table
 from tableforge.protocol.rest_client import RestClient
 
 HALLS = ((3, 3, 11, 9), (15, 3, 20, 8), (14, 11, 20, 15), (4, 11, 10, 15))
@@ -60,36 +60,41 @@ class Tally:
 
 
 def show(
-    address: str, *, bots: int, seconds: float | None, announce: Callable[[Table], None]
+    address: str,
+    entry: Entry,
+    *,
+    bots: int,
+    seconds: float | None,
+    announce: Callable[[Table], None],
 ) -> Tally:
     """Set a table on the server at `address`, tell of it, and let bots play there until Ctrl+C or until the time is up.
 
     Raises Unavailable when the server refuses something or stays away.
     """
-    client = RestClient(address)
+    client = RestClient(address, host=entry.host)
     try:
-        table = Host(client).set_table(bots)
+        table = Host(client, entry).set_table(bots)
     finally:
         client.close()
     announce(table)
     tally = Tally()
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(play(client.websocket, table, bots, seconds=seconds, tally=tally))
+            asyncio.run(play(client, table, bots, seconds=seconds, tally=tally))
     except* Unavailable as failures:
         raise failures.exceptions[0] from failures
     return tally
 
 
 async def play(
-    websocket: str, table: Table, bots: int, *, seconds: float | None, tally: Tally
+    server: RestClient, table: Table, bots: int, *, seconds: float | None, tally: Tally
 ) -> None:
     """Let some companions of the table play, until the time is up or the task is cancelled."""
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     async with asyncio.TaskGroup() as group:
         for number, person in enumerate(table.companions[:bots]):
             hall = HALLS[number // 4 % len(HALLS)]
-            group.create_task(Bot(websocket, table, person, hall, tally).live(deadline))
+            group.create_task(Bot(server, table, person, hall, tally).live(deadline))
 
 
 class Bot:
@@ -97,13 +102,13 @@ class Bot:
 
     def __init__(
         self,
-        websocket: str,
+        server: RestClient,
         table: Table,
         person: Person,
         hall: tuple[int, int, int, int],
         tally: Tally,
     ) -> None:
-        self._websocket = websocket
+        self._server = server
         self._table = table
         self._person = person
         self._hall = hall
@@ -119,7 +124,10 @@ class Bot:
         while time.monotonic() < deadline:
             began = time.monotonic()
             try:
-                async with connect(self._websocket, compression=None) as socket:
+                server = self._server
+                async with connect(
+                    server.websocket, host=server.host, port=server.port, compression=None
+                ) as socket:
                     await self._sit(socket, deadline)
             except (OSError, WebSocketException, TimeoutError) as error:
                 failures = failures + 1 if time.monotonic() - began < REPLY_SECONDS else 1

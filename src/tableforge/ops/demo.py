@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from tableforge.library.sessions import SESSION_COOKIE
 from tableforge.protocol.rest_client import RestClient
 
 MAP_FILE = "demo_map.webp"
@@ -47,6 +48,24 @@ TALK: tuple[tuple[int, str], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """How one gets into a server that does not let everybody in; what is empty is not asked for.
+
+    `host` is a name that the server answers for, `public` the base of the links for people, both where the server's own
+    address will not do.
+    """
+
+    password: str = field(default="", repr=False)
+    admin_token: str = field(default="", repr=False)
+    host: str = ""
+    public: str = ""
+
+
+OPEN = Entry()
+"""A server that lets everybody in."""
+
+
 @dataclass(slots=True)
 class Person:
     """Somebody with a session; `piece` is theirs at the table."""
@@ -72,18 +91,19 @@ class Table:
 class Host:
     """Sets the table over REST. Its commands are numbered, so that none of them is ever carried out twice."""
 
-    def __init__(self, client: RestClient) -> None:
+    def __init__(self, client: RestClient, entry: Entry = OPEN) -> None:
         self._client = client
+        self._entry = entry
         self._commands = 0
 
     def set_table(self, companions: int) -> Table:
         """Make the whole room with at least four companions; raises Unavailable when the server refuses something."""
         call = self._client.call
         gm = self.person(GAME_MASTER)
-        made = call("POST", "/api/rooms", {"name": ROOM_NAME}, token=gm.token)
+        made = self._room(gm)
         room, invite = made["id"], made["invite"]
         second = call("POST", f"/api/rooms/{room}/invites", {"role": "gm"}, token=gm.token)
-        address = f"{self._client.base}/r/{room}"
+        address = f"{self._entry.public.rstrip('/') or self._client.base}/r/{room}"
         table = Table(room, invite, f"{address}#{invite}", f"{address}#{second['invite']}", gm)
         self._lay_map(table)
         for number in range(max(companions, len(COMPANIONS))):
@@ -93,8 +113,18 @@ class Host:
 
     def person(self, name: str) -> Person:
         """Somebody new on this server."""
-        made = self._client.call("POST", "/api/session", {"name": name})
+        password = {"password": self._entry.password} if self._entry.password else {}
+        made = self._client.call("POST", "/api/session", {"name": name, **password})
         return Person(name, made["user"]["id"], made["token"])
+
+    def _room(self, gm: Person) -> Any:
+        """Where only the operator makes rooms, the bearer is the operator's and the cookie says whose room it is."""
+        wanted = {"name": ROOM_NAME}
+        operator = self._entry.admin_token
+        if not operator:
+            return self._client.call("POST", "/api/rooms", wanted, token=gm.token)
+        cookie = f"{SESSION_COOKIE}={gm.token}"
+        return self._client.call("POST", "/api/rooms", wanted, token=operator, cookie=cookie)
 
     def command(self, table: Table, by: Person, kind: str, **body: Any) -> Any:
         """Carry out one command and return its result."""

@@ -2,6 +2,7 @@
 
 import http.client
 import secrets
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -14,40 +15,62 @@ SCHEMES = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnect
 
 
 class RestClient:
-    """Calls to one server over one connection that is kept open. `address` is the server's base, as in `serve`'s words."""
+    """Calls to one server over one connection that is kept open. `address` is the server's base, as in `serve`'s words.
 
-    def __init__(self, address: str) -> None:
+    `host` is the name to ask for, where the server does not answer for the one in `address`.
+    """
+
+    def __init__(self, address: str, *, host: str = "") -> None:
         parts = _parts(address if "://" in address else f"http://{address}")
         self.host = parts.hostname or ""
         self.port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         self.base = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._path = parts.path.rstrip("/")
+        self._asked_for: Mapping[str, str] = {"Host": host} if host else {}
         self._connection = SCHEMES[parts.scheme](self.host, self.port, timeout=ANSWER_SECONDS)
 
     @property
     def websocket(self) -> str:
-        """The address of the WebSocket."""
-        return f"ws{self.base.removeprefix('http')}/ws"
+        """The address of the WebSocket, with the name to ask for; the connection itself goes to `host` and `port`."""
+        named = self.base
+        if asked := self._asked_for.get("Host"):
+            named = f"{self.base.partition('//')[0]}//{asked}{self._path}"
+        return f"ws{named.removeprefix('http')}/ws"
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def call(self, method: str, path: str, body: Any = None, *, token: str = "") -> Any:
-        """One call with a JSON body, its answer parsed; raises Unavailable for any answer but a good one."""
+    def call(
+        self, method: str, path: str, body: Any = None, *, token: str = "", cookie: str = ""
+    ) -> Any:
+        """One call with a JSON body, its answer parsed; raises Unavailable for any answer but a good one.
+
+        `token` goes as the bearer, `cookie` is the header of that name as it stands.
+        """
         content = None if body is None else msgspec.json.encode(body)
-        kind = "" if body is None else "application/json"
-        return self._send(method, path, content, kind, token)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        if cookie:
+            headers["Cookie"] = cookie
+        return self._send(method, path, content, headers, token)
 
     def upload(self, path: str, name: str, content: bytes, *, token: str) -> Any:
         """Send a file as the form's field `file`."""
         boundary = secrets.token_hex(16)
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
         form = b"%b%b\r\n--%b--\r\n" % (head.encode(), content, boundary.encode())
-        return self._send("POST", path, form, f"multipart/form-data; boundary={boundary}", token)
+        kind = f"multipart/form-data; boundary={boundary}"
+        return self._send("POST", path, form, {"Content-Type": kind}, token)
 
-    def _send(self, method: str, path: str, content: bytes | None, kind: str, token: str) -> Any:
-        headers = {"Content-Type": kind} if kind else {}
+    def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        said: Mapping[str, str],
+        token: str,
+    ) -> Any:
+        headers = {**self._asked_for, **said}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         try:
