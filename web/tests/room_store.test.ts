@@ -8,10 +8,11 @@ import { room, scene, token } from "./room";
 let end: FarEnd;
 let store: RoomStore;
 let refusals: Problem[];
+let notes: string[];
 
 async function open(): Promise<void> {
   end.install();
-  store = new RoomStore("r1", { note: () => undefined, refuse: (problem) => refusals.push(problem) });
+  store = new RoomStore("r1", { note: (text) => notes.push(text), refuse: (problem) => refusals.push(problem) });
   store.open();
   await vi.waitFor(() => expect(store.connected).toBe(true));
 }
@@ -20,6 +21,7 @@ beforeEach(() => {
   document.head.innerHTML = '<base href="http://localhost/">';
   end = new FarEnd(room());
   refusals = [];
+  notes = [];
 });
 
 afterEach(() => store.close());
@@ -55,6 +57,14 @@ describe("the room store", () => {
     expect(xOf()).toBe(1);
     expect(refusals).toHaveLength(1);
     expect(refusals[0]).toMatchObject({ what: "Sable did not move.", why: "The piece is locked. A GM can unlock it." });
+  });
+
+  it("calls the end of one's own deeds no failure", async () => {
+    end.answer = () => ({ error: { code: 409, message: "nothing-to-undo", detail: "Nothing was undone or redone." } });
+    await open();
+    await store.undo();
+    expect(notes).toEqual(["Nothing of yours is left to undo."]);
+    expect(refusals).toEqual([]);
   });
 
   it("sends again under the same id what the line cut off, and does it once", async () => {

@@ -18,8 +18,11 @@ class Toasts {
   list = $state.raw<readonly Toast[]>([]);
   private nextKey = 1;
 
+  /** A note that is on show already is not said again. */
   tell(text: string, more: Partial<Omit<Toast, "key" | "text">> = {}): number {
     const tone = more.tone ?? "note";
+    const shown = this.list.find((known) => known.text === text && known.tone === "note");
+    if (shown && tone === "note" && !more.action) return shown.key;
     const toast: Toast = {
       icon: tone === "note" ? "check" : "triangle-alert",
       ...more,

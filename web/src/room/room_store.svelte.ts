@@ -4,7 +4,7 @@
  */
 import { Connection, Unanswered, type Reply } from "../protocol/connection";
 import { imageAddress } from "../protocol/address";
-import { Refusal, UNREACHABLE, type Problem } from "../protocol/problem";
+import { problemOf, Refusal, UNREACHABLE, type Problem } from "../protocol/problem";
 import type {
   ChatLine,
   Door,
@@ -36,9 +36,11 @@ import {
 } from "./pending";
 import { counted, timeOfDay } from "./words";
 
-/** A line that was refused: it stays in the chat with its reason, to be tried again or let go. */
+/** A line that was refused: it stays in the chat with its reason, to be changed, tried again or let go. */
 export interface RefusedLine {
   id: string;
+  /** How far the room had come then: later lines stand below it. */
+  offset: number;
   command: RoomCommand;
   problem: Problem;
 }
@@ -249,7 +251,7 @@ export class RoomStore implements BoardPort {
       await this.ask(command);
     } catch (thrown) {
       const problem = thrown instanceof Refusal ? thrown.problem : UNREACHABLE;
-      this.refused = [...this.refused, { id: freshId(), command, problem }].slice(-20);
+      this.refused = [...this.refused, { id: freshId(), offset: this.offset, command, problem }].slice(-20);
     }
   }
 
@@ -313,11 +315,22 @@ export class RoomStore implements BoardPort {
   }
 
   async undo(): Promise<void> {
-    await this.act({ type: "undo" });
+    await this.stepBack("undo", "Nothing of yours is left to undo.");
   }
 
   async redo(): Promise<void> {
-    await this.act({ type: "redo" });
+    await this.stepBack("redo", "Nothing is left to redo.");
+  }
+
+  /** Coming to the end of one's own deeds is no failure. */
+  private async stepBack(type: "undo" | "redo", atTheEnd: string): Promise<void> {
+    try {
+      await this.ask({ type });
+    } catch (thrown) {
+      const problem = problemOf(thrown);
+      if (problem.code === "nothing-to-undo") this.telling.note(atTheEnd);
+      else this.telling.refuse(problem);
+    }
   }
 
   /** Undo takes back the newest deed; after another one since, it would take back the wrong one. */
