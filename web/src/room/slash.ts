@@ -1,5 +1,5 @@
 /** What a line in the composer means: something to say, a whisper, a roll, or something that is not understood. */
-import type { Member, RollVisibility } from "../protocol/types";
+import type { Member, RollVisibility, RoomCommand } from "../protocol/types";
 
 export type Line =
   | { kind: "say"; text: string }
@@ -17,6 +17,14 @@ const ROLLS: Readonly<Record<string, RollVisibility>> = {
 };
 
 const WHISPERS = new Set(["w", "whisper"]);
+
+/** What to type for this command: the way back from `parseLine`, but for whom a whisper is. */
+export function typedAs(command: RoomCommand): string {
+  if (command.type === "chat.say") return command.text.startsWith("/") ? `/${command.text}` : command.text;
+  if (command.type !== "dice.roll") return "";
+  const word = { public: "r", gm: "gmr", self: "sr" }[command.visibility ?? "public"];
+  return `/${word} ${command.expression}${command.label ? ` # ${command.label}` : ""}`;
+}
 
 /** `//` at the start says a slash; any other slash starts a command. */
 export function parseLine(typed: string, members: readonly Member[], me: string): Line {
