@@ -117,7 +117,25 @@ def test_ht2_other_hosts_are_refused(server: ServerProcess, host: str) -> None:
     for path in ("/", "/api/session", "/metrics", "/nothing"):
         refused = httpx.get(f"{server.url}{path}", headers={"host": host})
         assert (refused.status_code, refused.json()["code"]) == (421, "misdirected")
+        assert host.strip("[]") in refused.json()["why"]
     assert httpx.get(f"{server.url}/health", headers={"host": host}).status_code == 200
+
+
+def test_ht2_of_a_refused_host_only_what_is_harmless_is_repeated(server: ServerProcess) -> None:
+    host = b"<b>\xe9.example" + b"x" * 500
+    refused = httpx.get(f"{server.url}/", headers={b"host": host})
+    assert refused.status_code == 421
+    assert f"'?b??.example{'x' * 88}'" in refused.json()["detail"]
+
+
+def test_ht2_a_person_at_a_browser_reads_a_page(server: ServerProcess) -> None:
+    asking = {"host": "play.example", "accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    refused = httpx.get(f"{server.url}/", headers=asking)
+    assert refused.status_code == 421
+    assert refused.headers["content-type"] == "text/html; charset=utf-8"
+    assert SAFE.items() <= dict(refused.headers).items()
+    assert "&#x27;play.example&#x27;" in refused.text
+    assert "ALLOWED_HOSTS" in refused.text
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:9999", "[::1]:1"])

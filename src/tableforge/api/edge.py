@@ -4,7 +4,9 @@ It stands outside the framework, so that answers the framework makes by itself p
 host check, cross-site check, browser safety headers, timing.
 """
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
 from time import perf_counter
 from typing import Any
 
@@ -31,6 +33,8 @@ ALWAYS = (
 )
 UNLESS_SAID = ((b"content-security-policy", API_POLICY.encode()), (b"cache-control", b"no-store"))
 PREFLIGHT_SECONDS = 600
+HOST_SHOWN = 100
+HOST_CHARACTERS = re.compile(r"[^a-z0-9._:-]")
 PEER = "tableforge.peer"
 
 Headers = list[tuple[bytes, bytes]]
@@ -107,6 +111,9 @@ class Edge:
             if method not in READING:
                 self._check_site(scope["headers"], origin, peer)
             await self._app(inner, receive, send_safely)
+        except Misdirected as refusal:
+            is_page = method == "GET" and "text/html" in header(scope["headers"], b"accept")
+            await (send_page if is_page else send_problem)(send_safely, refusal)
         except TableForgeError as refusal:
             await send_problem(send_safely, refusal)
         finally:
@@ -124,9 +131,12 @@ class Edge:
         open_to_all = path in PROBES or (path == "/metrics" and self._metrics_guarded)
         if open_to_all or host_is_served(peer.hostname, self._served):
             return
+        asked = shown_host(peer.hostname)
         raise Misdirected(
             "The request was not carried out.",
-            "This server does not answer for the host it was sent to.",
+            f"This server does not answer for the host {asked!r}."
+            if asked
+            else "The request names no host that could be served.",
             "Open it by a name it knows, or have its operator add this one to ALLOWED_HOSTS.",
         )
 
@@ -159,10 +169,30 @@ class Edge:
         ]
 
 
+def shown_host(hostname: str) -> str:
+    """What may be repeated of a host that a stranger asked for: the characters of host names, at most 100."""
+    return HOST_CHARACTERS.sub("?", hostname[:HOST_SHOWN])
+
+
 def guarded(headers: Headers) -> Headers:
     """An answer's headers with those that keep browsers from harm."""
     said = {name.lower() for name, _ in headers}
     return [*headers, *ALWAYS, *(pair for pair in UNLESS_SAID if pair[0] not in said)]
+
+
+async def send_page(send: Send, error: TableForgeError) -> None:
+    """Answer a person who opened an address in a browser with the same words as a plain page."""
+    text = "".join(f"<p>{escape(part)}</p>" for part in (error.what, error.why, error.mend) if part)
+    body = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>TableForge</title></head>'
+        f"<body>{text}</body></html>"
+    ).encode()
+    raw = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(body)).encode("ascii")),
+    ]
+    await send({"type": "http.response.start", "status": error.http_status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def send_problem(send: Send, error: TableForgeError) -> None:
