@@ -175,6 +175,12 @@ class SqliteDatabase:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = FolderLock(self._folder)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StartRefused(
+                "The server did not start.",
+                f"The data folder {self._folder} is a file or lies below one, so it is no folder.",
+                "Move that file away, or point TABLEFORGE_DATA at a folder.",
+            ) from error
         except OSError as error:
             raise StartRefused(
                 "The server did not start.",
