@@ -45,7 +45,7 @@ def settings() -> str:
         "`tableforge config` prints what is in force, secrets masked.",
         "",
         "Sizes are written as `65536`, `64 KiB` or `50 MB`, times as `25` (seconds), `500 ms` or `90 days`, lists with",
-        "commas, the empty list as `none`.",
+        "commas, the empty list as `none`. Where a unit stands behind a plain number, the number alone is written.",
     ]
     for section, group in groupby(config.declared(), key=lambda row: row[0]):
         lines += [
@@ -57,9 +57,9 @@ def settings() -> str:
         ]
         for _, _, setting, default in group:
             secret = " Secret." if setting.secret else ""
+            usual = f"{config.default_text(setting, default)} {config.unit_of(setting)}".rstrip()
             lines.append(
-                f"| `{setting.name}` | {config.default_text(setting, default)} | {setting.accepts} "
-                f"| {setting.purpose}{secret} |"
+                f"| `{setting.name}` | {usual} | {setting.accepts} | {setting.purpose}{secret} |"
             )
     return "\n".join(lines) + "\n"
 

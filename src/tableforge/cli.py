@@ -191,7 +191,13 @@ def config(*, as_json: bool) -> None:
     lines = read.effective()
     if as_json:
         found = [
-            {"name": one.name, "value": one.value, "default": one.default, "source": one.source}
+            {
+                "name": one.name,
+                "value": one.value,
+                "unit": one.unit,
+                "default": one.default,
+                "source": one.source,
+            }
             for one in lines
         ]
         click.echo(json.dumps({"settings": found, "warnings": list(read.warnings)}, indent=2))
@@ -199,8 +205,13 @@ def config(*, as_json: bool) -> None:
     name_width = max(len(one.name) for one in lines)
     value_width = min(32, max(len(one.value) for one in lines))
     for one in lines:
-        source = one.source if one.source == "default" else f"{one.source} (default: {one.default})"
-        click.echo(f"{one.name:{name_width}}  {one.value:{value_width}}  {source}".rstrip())
+        value = f"{one.value} {one.unit}".rstrip()
+        source = one.source
+        if one.name == "ADMIN_TOKEN" and source == "default":
+            source = f"generated: {read.storage.admin_token}"
+        elif source != "default":
+            source = f"{source} (default: {one.default})"
+        click.echo(f"{one.name:{name_width}}  {value:{value_width}}  {source}".rstrip())
     for warning in read.warnings:
         click.echo(f"Note: {warning}", err=True)
 
@@ -294,7 +305,7 @@ def backup(*, target: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Move aside what the data folder holds now.")
 @as_json_option
 def restore(*, source: Path, replace: bool, as_json: bool) -> None:

@@ -409,3 +409,15 @@ def test_what_an_interrupted_restore_left_is_cleared_away(copy: Path, tmp_path: 
     done = tableforge("restore", copy, folder=tmp_path, data=elsewhere)
     assert done.returncode == 0, done.stderr
     assert list(elsewhere.glob("restoring-*")) == []
+
+
+def test_a_backup_that_is_not_there_is_refused_like_the_others(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    done = tableforge("restore", nowhere, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "Nothing was restored.",
+        f"{nowhere} is no backup: manifest.json cannot be read (No such file or directory).",
+        "Name the folder that `tableforge backup` printed.",
+    ]
+    assert list(tmp_path.iterdir()) == []

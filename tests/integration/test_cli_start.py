@@ -182,12 +182,15 @@ def test_the_data_folder_is_of_a_newer_program(tmp_path: Path, port: str) -> Non
     assert lines[2] == "Install that version or a later one, or point TABLEFORGE_DATA elsewhere."
 
 
-def test_the_data_folder_is_a_file(tmp_path: Path, port: str) -> None:
+@pytest.mark.parametrize("below", ["", "table"])
+def test_the_data_folder_is_a_file(tmp_path: Path, port: str, below: str) -> None:
     (tmp_path / "data").write_text("not a folder")
-    lines = refusal(tableforge("serve", folder=tmp_path, PORT=port))
-    assert lines[0] == "The server did not start."
-    assert str(tmp_path / "data") in lines[1]
-    assert "TABLEFORGE_DATA" in lines[2]
+    data = tmp_path / "data" / below
+    assert refusal(tableforge("serve", folder=tmp_path, data=data, PORT=port)) == [
+        "The server did not start.",
+        f"The data folder {data} is a file or lies below one, so it is no folder.",
+        "Move that file away, or point TABLEFORGE_DATA at a folder.",
+    ]
 
 
 def as_nobody(command: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -232,10 +235,19 @@ def test_config_prints_what_is_in_force_and_masks_secrets(tmp_path: Path) -> Non
     assert shown.stderr == ""
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in shown.stdout.splitlines()}
     assert lines["PORT"].split() == ["9123", ".env", "(default:", "8080)"]
-    assert lines["LIMIT_LIVE"].split() == ["7", "environment", "(default:", "60)"]
+    assert lines["LIMIT_LIVE"].split() == [
+        *("7", "per", "second", "environment", "(default:", "60)")
+    ]
+    assert lines["LOG_COMMIT_INTERVAL_MS"].split() == ["2", "ms", "default"]
     assert lines["HOST"].split() == ["127.0.0.1", "default"]
     assert lines["ADMIN_TOKEN"].split()[:2] == ["********", ".env"]
     assert "correct-horse" not in shown.stdout
+
+
+def test_config_says_where_the_generated_admin_token_lies(tmp_path: Path) -> None:
+    shown = tableforge("config", folder=tmp_path)
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("ADMIN_TOKEN")]
+    assert line.endswith(f"generated: {tmp_path / 'data' / 'admin-token'}")
 
 
 def test_config_prints_json(tmp_path: Path) -> None:
@@ -246,9 +258,11 @@ def test_config_prints_json(tmp_path: Path) -> None:
     assert by_name["PORT"] == {
         "name": "PORT",
         "value": "9124",
+        "unit": "",
         "default": "8080",
         "source": "environment",
     }
+    assert (by_name["LIMIT_LIVE"]["value"], by_name["LIMIT_LIVE"]["unit"]) == ("60", "per second")
     assert found["warnings"] == [
         "LIMIT_LIFE (environment) is no setting of TableForge and does nothing. Did you mean LIMIT_LIVE?"
     ]

@@ -8,6 +8,7 @@ from tableforge.config.reading import (
     default_text,
     load,
     read_environment,
+    unit_of,
 )
 from tableforge.config.sections import (
     Access,
@@ -42,4 +43,5 @@ __all__ = [
     "default_text",
     "load",
     "read_environment",
+    "unit_of",
 ]

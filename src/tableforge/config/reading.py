@@ -22,7 +22,7 @@ from tableforge.config.sections import (
     Storage,
     Uploads,
 )
-from tableforge.config.values import Setting
+from tableforge.config.values import Setting, show_number
 from tableforge.errors import StartRefused
 
 FLEET_SETTINGS: Final = (
@@ -57,11 +57,12 @@ SECTIONS: Final[Mapping[str, type]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """One line of `tableforge config`: secrets are masked."""
+    """One line of `tableforge config`: secrets are masked; `unit` stands behind plain numbers and is not written."""
 
     name: str
     value: str
     default: str
+    unit: str
     source: str
 
 
@@ -88,6 +89,7 @@ class Settings:
                 name=setting.name,
                 value=shown(setting, getattr(getattr(self, section), attribute)),
                 default=default_text(setting, default),
+                unit=unit_of(setting),
                 source=self.sources.get(setting.name, "default"),
             )
             for section, attribute, setting, default in declared()
@@ -115,6 +117,11 @@ def shown(setting: Setting, value: object) -> str:
     if value is None:
         return ""
     return "********" if setting.secret else setting.show(value)
+
+
+def unit_of(setting: Setting) -> str:
+    """The unit of a plain number, empty for all else: sizes and times show theirs themselves."""
+    return setting.unit if setting.show in {str, show_number} else ""
 
 
 def default_text(setting: Setting, default: object) -> str:
