@@ -85,6 +85,12 @@ def source_digest(client: Path = CLIENT) -> str:
     return digest.hexdigest()
 
 
+def say(what: str) -> None:
+    """Tell what takes a while before it begins; on stderr, since stdout is the packager's."""
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
+
+
 def install_packages(client: Path = CLIENT) -> None:
     """Bring node_modules to what package-lock.json says; does nothing when it is there already."""
     lock = client / "package-lock.json"
@@ -95,6 +101,7 @@ def install_packages(client: Path = CLIENT) -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
+    say("Installing the build tools of the browser's side (once, and after a change of them) ...")
     if run_npm("ci", *flags, client=client) != 0:
         raise BuildFailed(
             f"npm could not install the packages of {lock}; its own words stand above."
@@ -113,6 +120,7 @@ def build(client: Path = CLIENT, static: Path = STATIC) -> bool:
     if stamp.exists() and json.loads(stamp.read_text()).get("sources") == wanted:
         return False
     install_packages(client)
+    say("Building the browser's side (once, and after a change of it) ...")
     vite = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
     if run_node(*vite, "--outDir", str(static), "--emptyOutDir", client=client) != 0:
         raise BuildFailed("Vite could not build the web client; its own words stand above.")
