@@ -34,7 +34,8 @@ LIBRARIES = (
     "structlog",
 )
 MEBIBYTE = 2**20
-LITTLE_BYTES = 1024 * MEBIBYTE
+GIBIBYTE = 1024 * MEBIBYTE
+LITTLE_BYTES = GIBIBYTE
 TOO_LITTLE_BYTES = 64 * MEBIBYTE
 LITTLE_FILES = 1000
 LARGE_LOG_BYTES = 512 * MEBIBYTE
@@ -151,6 +152,13 @@ def _folder(folder: Path) -> Iterator[Finding]:
     yield from _disk(folder)
 
 
+def amount(size: int) -> str:
+    """Bytes in MiB, much of them in GiB."""
+    if size < LITTLE_BYTES:
+        return f"{size // MEBIBYTE} MiB"
+    return f"{size / GIBIBYTE:.1f} GiB"
+
+
 def _disk(folder: Path) -> Iterator[Finding]:
     kind = file_system(folder)
     left = room_left(folder)
@@ -168,7 +176,7 @@ def _disk(folder: Path) -> Iterator[Finding]:
             f"The data folder lies in memory ({kind}): all is gone when the machine stops.",
             "Point TABLEFORGE_DATA at a folder on a disk.",
         )
-    free = f"{left.bytes // MEBIBYTE} MiB free"
+    free = f"{amount(left.bytes)} free"
     mend = "Free some room on it, or move the data folder to a larger one."
     if left.bytes < TOO_LITTLE_BYTES:
         yield Finding("bad", "disk", f"{free}.", mend)
@@ -258,8 +266,7 @@ def _database(path: Path, *, thorough: bool) -> Iterator[Finding]:
         yield Finding("bad", "database", f"Table {table} is damaged: {text}", restore)
     if not broken:
         checked = "Its structure and indexes are" if thorough else "Its structure is"
-        size = path.stat().st_size // MEBIBYTE
-        yield Finding("ok", "database", f"{checked} sound ({size} MiB).")
+        yield Finding("ok", "database", f"{checked} sound ({amount(path.stat().st_size)}).")
     log = path.with_name(store.LOG_FILES[0])
     if log.exists() and log.stat().st_size > LARGE_LOG_BYTES:
         mend = "Look for a program that holds the database open; restarting the server empties it."
