@@ -45,13 +45,16 @@ export interface Imported {
 
 const ANSWER_WITHIN_MS = 20_000;
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+async function call<T>(method: string, path: string, body?: unknown, bearer?: string): Promise<T> {
   let answer: Response;
   try {
     answer = await fetch(address(path), {
       method,
       credentials: "same-origin",
-      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      headers: {
+        ...(body !== undefined && { "Content-Type": "application/json" }),
+        ...(bearer !== undefined && { Authorization: `Bearer ${bearer}` }),
+      },
       body: body === undefined ? null : JSON.stringify(body),
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
     });
@@ -95,8 +98,9 @@ export async function recoveryCode(): Promise<string> {
 export const listRooms = (limit = 50, cursor?: string): Promise<RoomPage> =>
   call("GET", `api/rooms?limit=${limit}${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`);
 
-export const createRoom = (name: string, visibility: Visibility): Promise<CreatedRoom> =>
-  call("POST", "api/rooms", { name, visibility });
+/** `admin` is the server's own token, for a house in which nobody else may open tables. */
+export const createRoom = (name: string, visibility: Visibility, admin?: string): Promise<CreatedRoom> =>
+  call("POST", "api/rooms", { name, visibility }, admin);
 
 const room = (id: string): string => `api/rooms/${encodeURIComponent(id)}`;
 
