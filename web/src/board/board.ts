@@ -51,6 +51,8 @@ export interface BoardHooks {
   tool(tool: Tool): void;
 }
 
+const SIDES = ["top", "right", "bottom", "left"] as const;
+
 export class Board {
   readonly hands: Hands;
   readonly rulers = new Rulers();
@@ -173,7 +175,9 @@ export class Board {
   }
 
   set(settings: BoardSettings): void {
+    const { inset } = this.settings;
     this.settings = settings;
+    if (SIDES.some((side) => inset[side] !== settings.inset[side])) this.lens.reframe();
     this.hands.refreshCursor();
     this.frames.ask();
   }

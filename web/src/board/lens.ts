@@ -41,6 +41,8 @@ export interface LensSurroundings {
 export class Lens {
   view: View = { zoom: 1, x: 0, y: 0 };
   private travel: Travel | null = null;
+  /** The scene that is shown as a whole, until somebody looks elsewhere: it stays whole when the free area changes. */
+  private fitted: Scene | null = null;
   private readonly left = new Map<string, View>();
 
   constructor(
@@ -66,8 +68,13 @@ export class Lens {
     return toBoard(this.view, centreOf(this.free));
   }
 
-  /** Show this view now. */
+  /** Show this view now, as somebody wants it. */
   look(view: View): void {
+    this.fitted = null;
+    this.show(view);
+  }
+
+  private show(view: View): void {
     this.travel = null;
     this.view = bounded(view, this.around.extent(), this.free);
     this.around.changed();
@@ -75,30 +82,43 @@ export class Lens {
 
   /** One stop of the zoom buttons. */
   step(direction: 1 | -1): void {
+    this.fitted = null;
     const from = this.aim;
     this.go(zoomTo(from, nextStop(from.zoom, direction), centreOf(this.free)));
   }
 
   fit(scene: Scene): void {
+    this.fitted = scene;
     this.go(fit(whole(scene), this.free));
   }
 
   /** Bring the box (cells) into the free area; what is in it already moves nothing. */
   reveal(box: Box): void {
     const to = revealed(this.aim, box, this.free);
-    if (to !== this.aim) this.go(to);
+    if (to === this.aim) return;
+    this.fitted = null;
+    this.go(to);
   }
 
   /** Leave one scene's view, and take up the other's where it was left. */
   change(leaving: string | null, scene: Scene | null): void {
-    if (leaving !== null) this.left.set(leaving, this.aim);
-    if (scene) this.look(this.left.get(scene.id) ?? fit(whole(scene), this.free));
+    if (leaving !== null && this.fitted === null) this.left.set(leaving, this.aim);
+    else if (leaving !== null) this.left.delete(leaving);
+    const known = scene ? this.left.get(scene.id) : undefined;
+    this.fitted = known ? null : scene;
+    if (scene) this.show(known ?? fit(whole(scene), this.free));
+  }
+
+  /** Chrome came or went over the board: a whole scene stays whole, any other view stays where it is. */
+  reframe(): void {
+    if (this.fitted) this.go(fit(whole(this.fitted), this.free));
   }
 
   resize(size: Size): void {
     const { middle } = this;
+    const { zoom } = this.aim;
     this.size = size;
-    this.look(centredOn(middle, this.aim.zoom, this.free));
+    this.show(this.fitted ? fit(whole(this.fitted), this.free) : centredOn(middle, zoom, this.free));
   }
 
   /** One frame of the movement; true while it goes on. */
@@ -126,7 +146,7 @@ export class Lens {
     const aim = bounded(to, this.around.extent(), this.free);
     const ms = this.around.travelMs();
     if (ms <= 0) {
-      this.look(aim);
+      this.show(aim);
       return;
     }
     this.travel = { from: this.view, to: aim, start: performance.now(), ms };
