@@ -113,6 +113,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             event_log,
             RoomBounds(
                 recent_events=settings.rooms.recent_events,
+                recent_bytes=settings.rooms.recent_bytes,
                 snapshot_every=settings.eventlog.snapshot_every_events,
                 in_memory=settings.rooms.in_memory,
                 idle_seconds=settings.rooms.idle_seconds,

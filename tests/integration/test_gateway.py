@@ -301,6 +301,12 @@ async def test_gw12_who_is_kicked_or_loses_a_role_is_taken_off_at_once(
             channel, recover=True, offset=changed["offset"], epoch=start["epoch"]
         )
         assert since["recovered"] is True
+        for place in (channel, f"{channel}:live"):
+            if place != channel:
+                await a.subscribe(place)
+            infos = (await b.call(presence={"channel": place}))["presence"]["presence"]
+            roles = {one["user"]: one["chan_info"]["role"] for one in infos.values()}
+            assert roles[one.id] == "spectator"
         await a.command(room, "member.kick", user=one.id)
         await b.wait_until(
             lambda: (
@@ -363,6 +369,22 @@ async def test_gw15_fragments_are_one_message(server: ServerProcess) -> None:
         assert raw.replies[99] == {"id": 99, "ping": {}}
         await raw.wire.send(["x" * 40_000, "y" * 40_000])
         assert await raw.wait_for_close() == (3501, "message over 65536 bytes")
+
+
+async def test_gw15_empty_fragments_do_not_keep_the_server_busy(server: ServerProcess) -> None:
+    def flood() -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as wire:
+            wire.sendall(handshake(server))
+            wire.recv(4096)
+            wire.sendall(b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 5_000)
+            got = b""
+            while more := wire.recv(65_536):
+                got += more
+            return got
+
+    answer = await asyncio.to_thread(flood)
+    assert struct.unpack("!H", answer[2:4]) == (3501,)
+    assert b"fragments" in answer
 
 
 async def test_gw15_frames_are_cut_anywhere_by_the_network(server: ServerProcess) -> None:
@@ -502,6 +524,28 @@ async def test_gw22_a_client_that_does_not_read_is_cut_and_comes_back_whole(
                 assert [one["offset"] for one in rest["publications"]] == list(
                     range(offset + 1, last + 1)
                 )
+
+
+async def test_gw22_a_snapshot_larger_than_the_outbox_reaches_a_slow_reader(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with running(
+        tmp_path_factory.mktemp("large"), WS_BUFFER_BYTES="65536", LIMIT_COMMANDS="0"
+    ) as server:
+        room, (gm, slow) = await table(server, "Wen")
+        async with Raw(server, gm.token) as a:
+            for _ in range(100):
+                await a.command(room, "chat.say", text="x" * 3_900)
+        async with Raw(server, slow.token) as b:
+            b.wire.transport.pause_reading()
+            number = b.next_id()
+            request = {"id": number, "subscribe": {"channel": f"room:{room}"}}
+            await b.wire.send(json.dumps(request))
+            await asyncio.to_thread(gm.command, room, "chat.say", text="meanwhile")
+            b.wire.transport.resume_reading()
+            await b.wait_until(lambda: number in b.replies)
+            assert len(b.replies[number]["subscribe"]["data"]["room"]["chat"]) == 100
+            assert b.closed is None
 
 
 async def test_gw23_too_many_commands_are_refused_for_a_moment(

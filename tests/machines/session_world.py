@@ -70,6 +70,7 @@ class Server:
             log,
             RoomBounds(
                 recent_events=3,
+                recent_bytes=1_000_000,
                 snapshot_every=5,
                 in_memory=4,
                 idle_seconds=0,
@@ -113,6 +114,9 @@ class Line:
 
     def buffered(self) -> int:
         return 0
+
+    def allow(self, size: int) -> None:
+        return
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         self.closed = code

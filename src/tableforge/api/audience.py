@@ -24,13 +24,18 @@ class Audience:
             self._hub.publish_views(channel, viewed.offset, viewed.views, viewed.others)
         if isinstance(event, MemberRemoved):
             reason = REMOVED[event.because]
-            for name in (channel, f"{channel}:live"):
-                self._hub.drop(name, UnsubscribeCode.REMOVED, reason, user=event.user)
-        elif isinstance(event, MemberChanged) and isinstance(event.role, str):
-            # What they saw before belongs to another role: they begin anew with a snapshot.
-            self._hub.drop(
-                channel, UnsubscribeCode.STATE_INVALIDATED, "your role changed", user=event.user
-            )
+            for place in (channel, f"{channel}:live"):
+                self._hub.drop(place, UnsubscribeCode.REMOVED, reason, user=event.user)
+        elif isinstance(event, MemberChanged):
+            name = event.name if isinstance(event.name, str) else None
+            role = event.role if isinstance(event.role, str) else None
+            for place in (channel, f"{channel}:live"):
+                self._hub.introduce(place, event.user, name=name, role=role)
+            if role is not None:
+                # What they saw before belongs to another role: they begin anew with a snapshot.
+                self._hub.drop(
+                    channel, UnsubscribeCode.STATE_INVALIDATED, "your role changed", user=event.user
+                )
 
     def deleted(self, room: str) -> None:
         """The room is gone for everybody."""

@@ -57,6 +57,7 @@ ROOM = "room:"
 LIVE = ":live"
 CHANNEL_BYTES = 255
 CHANNELS_MAX = 128
+ID_MAX = 2**32 - 1
 HISTORY_MAX = 1000
 WAITING_MAX = 256
 """Commands of one connection that may wait behind one that takes its time."""
@@ -190,13 +191,13 @@ class Conversation:
     # Dispatch
 
     def _take(self, command: ClientCommand) -> None:
-        if self.session is not None and command.rpc is not None and command.id:
+        if self.session is not None and command.rpc is not None and 0 < command.id <= ID_MAX:
             self._rpc(self.session, command.id, command.rpc)
             return
         try:
             if command == NOTHING:
                 self._pinged_at = None
-            elif command.send is not None or not command.id:
+            elif command.send is not None or not 0 < command.id <= ID_MAX:
                 self._wire.close(CloseCode.BAD_REQUEST, "a command needs an id")
             elif self.session is None:
                 self._take_first(command)
@@ -516,7 +517,8 @@ class Conversation:
             if history.reverse:
                 found.reverse()
             result = HistoryResult(found, live.epoch, head)
-            self._reply(ServerReply(command_id, history=result))
+            if not self._closed:
+                session.send_large(_encode(ServerReply(command_id, history=result)))
         except Refused as refused:
             self._reply(ServerReply(command_id, error=refused.failure))
         except TableForgeError as error:

@@ -36,6 +36,10 @@ PROTOBUF_SUBPROTOCOL = Subprotocol("centrifuge-protobuf")
 SEND_BUFFER_BYTES = 64 * 1024
 """The kernel's share of a connection's backlog; without a bound it hides megabytes."""
 CLOSING_SECONDS = 5.0
+FRAGMENTS_MAX = 256
+"""Fragments of one message; empty ones cost nothing to send."""
+ALLOWANCE_SECONDS = 60.0
+"""How long a client may take for a large reply before its backlog counts as any other."""
 FINAL_TEXT = 0x81
 MASKED = 0x80
 
@@ -179,6 +183,7 @@ class Connection(asyncio.Protocol):
         )
         self._buffer = b""
         self._fragments: list[bytes] = []
+        self._fragments_bytes = 0
         self._open = False
         self._closing = False
         self._conversation: Conversation | None = None
@@ -250,6 +255,20 @@ class Connection(asyncio.Protocol):
             self._open = False
             self.endpoint.closed(self)
         self._end_conversation()
+
+    def allow(self, size: int) -> None:
+        """Let one large reply exceed the buffer's bound for a while; whoever is behind already gets no more."""
+        bound = self.endpoint.gateway.settings.buffer_bytes
+        behind = self._transport.get_write_buffer_size()
+        if behind < bound and behind + size > bound // 2:
+            self._transport.set_write_buffer_limits(high=behind + size + bound)
+            self._loop.call_later(ALLOWANCE_SECONDS, self._end_allowance)
+
+    def _end_allowance(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(
+                high=self.endpoint.gateway.settings.buffer_bytes
+            )
 
     def pause_writing(self) -> None:
         """The buffer's bound is passed: this client is too slow. It comes back and recovers by its position."""
@@ -337,10 +356,14 @@ class Connection(asyncio.Protocol):
             self.close(CloseCode.BAD_REQUEST, "text frames only")
         elif frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
             self._fragments.append(bytes(frame.data))
-            if sum(map(len, self._fragments)) > self._limit:
+            self._fragments_bytes += len(frame.data)
+            if self._fragments_bytes > self._limit:
                 self.close(CloseCode.BAD_REQUEST, f"message over {self._limit} bytes")
+            elif len(self._fragments) > FRAGMENTS_MAX:
+                self.close(CloseCode.BAD_REQUEST, f"message in over {FRAGMENTS_MAX} fragments")
             elif frame.fin:
                 message, self._fragments = b"".join(self._fragments), []
+                self._fragments_bytes = 0
                 self._conversation.received(message)
 
 

@@ -157,6 +157,13 @@ class RoomKnobs:
         unit="events",
         purpose="Latest events that a live room keeps in memory, so that a short absence is caught up from there.",
     )
+    recent_bytes: int = size(
+        "ROOM_RECENT_BYTES",
+        MIB,
+        low=0,
+        high=256 * MIB,
+        purpose="What those events may take in memory, for each room.",
+    )
     recovery_events: int = whole(
         "RECOVERY_MAX_EVENTS",
         5_000,

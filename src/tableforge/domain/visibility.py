@@ -149,6 +149,21 @@ def is_public(step: Step) -> bool:  # noqa: C901  # one case an event
             return False
 
 
+def vantage(step: Step, user: str) -> tuple[object, ...]:
+    """Where a user stands towards an event: two of the same vantage are told the same, to the letter.
+
+    Of chat it matters only whether one is among those who are told. Otherwise whoever was put into a scene of their own
+    stands alone, and all others by their role and by the scene in front of them, before and after.
+    """
+    event = step.event
+    if isinstance(event, e.Said | e.Rolled):
+        to = chat.told_to(step.before, event)
+        return (to is None or user in to,)
+    was, now = eyes_of(step.before, user), eyes_of(step.after, user)
+    alone = user in step.before.placed or user in step.after.placed
+    return was.gm, was.scene, now.gm, now.scene, user if alone else None
+
+
 def _is_open_scene(room: Room, scene: str) -> bool:
     if scene != room.active:
         return False

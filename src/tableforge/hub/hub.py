@@ -107,7 +107,7 @@ class Hub:
         if channel is None:
             channel = self._channels[name] = Channel(name)
         info = ClientInfo(session.user, session.client, {"name": session.name}, {"role": role})
-        session.send(reply)
+        session.send_large(reply)
         session.channels.add(name)
         channel.add(session, Subscription(info, join_leave=join_leave))
         self._tell(channel, "join", info)
@@ -137,6 +137,19 @@ class Hub:
             # Server state goes first: the client may subscribe again at once.
             self.unsubscribe(session, name)
             session.send(payload)
+
+    def introduce(self, channel: str, user: str, *, name: str | None, role: str | None) -> None:
+        """Change how a user's connections on a channel are known to the others."""
+        found = self._channels.get(channel)
+        for session, one in found.subscribers.items() if found is not None else ():
+            if session.user == user:
+                session.name = name or session.name
+                one.info = ClientInfo(
+                    user,
+                    session.client,
+                    {"name": session.name},
+                    {"role": role} if role else one.info.chan_info,
+                )
 
     def publish(self, name: str, offset: int, data: bytes) -> None:
         """Send everybody on the channel the same event."""

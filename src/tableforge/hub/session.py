@@ -19,6 +19,10 @@ class Wire(Protocol):
         """Send a close frame and end the connection soon."""
         ...
 
+    def allow(self, size: int) -> None:
+        """Let one large reply of `size` bytes exceed the outbox's bound for a while."""
+        ...
+
     @property
     def buffered(self) -> Callable[[], int]:
         """Tells how many bytes the peer has not taken yet."""
@@ -48,6 +52,11 @@ class Session:
         self.name = name
         self.session_id = session_id
         self.channels: set[str] = set()
+
+    def send_large(self, payload: bytes) -> None:
+        """Send a reply that may be larger than the outbox: a snapshot, or all that was missed."""
+        self.wire.allow(len(payload))
+        self.send(payload)
 
     def send(self, payload: bytes) -> None:
         """Send one protocol object."""

@@ -7,7 +7,6 @@ does the rest. Everything else (loading, recovery, listings) may wait.
 import asyncio
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -41,7 +40,7 @@ from tableforge.protocol import codec
 from tableforge.rooms.limits import TokenBuckets
 from tableforge.rooms.live import Answer, Entry, LiveRoom, Publish, Reply
 from tableforge.rooms.loading import load
-from tableforge.rooms.views import Viewed, view
+from tableforge.rooms.views import Ring, Viewed, view
 from tableforge.telemetry import COMMANDS, COUNTERS, MESSAGES
 
 ATTEMPTS = 5
@@ -60,6 +59,7 @@ class RoomBounds(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the rooms in memory; each is a setting."""
 
     recent_events: int
+    recent_bytes: int
     snapshot_every: int
     in_memory: int
     idle_seconds: float
@@ -169,7 +169,7 @@ class RoomEngine:
             return
         prior = live.recent.get((user, command.id))
         if prior is not None:
-            if prior.command != command:
+            if prior.digest != body_digest(command):
                 answer(mismatch(command.id))
             elif isinstance(prior, Entry):
                 prior.answers.append(answer)
@@ -252,7 +252,7 @@ class RoomEngine:
         COUNTERS.room_events += len(entry.viewed)
         MESSAGES.observe(time.monotonic() - entry.began)
         reply = Reply(entry.last, result_of(entry.happened))
-        live.remember(entry.user, entry.command, reply)
+        live.remember(entry, reply)
         for answer in entry.answers:
             answer(reply)
         COMMANDS.observe(time.monotonic() - entry.began)
@@ -302,8 +302,7 @@ class RoomEngine:
             elif refusal is not None:
                 outcome = refusal
             elif live.pending:
-                # What it found may not be on the disk yet; its answer goes with the newest that is under way.
-                live.pending[-1].answers.extend(answers)
+                self._follow(live.pending[-1], user, command, answers, began)
                 return
             else:
                 outcome = Reply(live.durable.version)
@@ -312,6 +311,28 @@ class RoomEngine:
         for answer in answers:
             answer(outcome)
         COMMANDS.observe(time.monotonic() - began)
+
+    def _follow(
+        self,
+        entry: Entry,
+        user: str,
+        command: Command | HouseCommand,
+        answers: list[Answer],
+        began: float,
+    ) -> None:
+        """Answer a command that changed nothing once what it was decided on is durable, or decide it anew.
+
+        It may be somebody else's entry: of its outcome nothing but the offset is the sender's business.
+        """
+
+        def ended(outcome: Reply | TableForgeError) -> None:
+            if isinstance(outcome, TableForgeError):
+                self._decide(entry.live, user, command, answers, began, attempts=0)
+            else:
+                for answer in answers:
+                    answer(Reply(outcome.offset))
+
+        entry.answers.append(ended)
 
     async def _answer_repeat(self, entry: Entry, found: Found) -> None:
         outcome: Reply | TableForgeError
@@ -400,8 +421,8 @@ class RoomEngine:
         self._live[room] = live
         return live
 
-    def _ring(self) -> deque[Viewed]:
-        return deque(maxlen=self._bounds.recent_events)
+    def _ring(self) -> Ring:
+        return Ring(self._bounds.recent_events, self._bounds.recent_bytes)
 
     def _make_place(self) -> None:
         idle = [live for live in self._live.values() if not self._busy(live)]

@@ -6,7 +6,6 @@ told to anybody comes from `durable` alone. State is immutable, so giving up on 
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 
 import msgspec
 
@@ -15,7 +14,7 @@ from tableforge.domain.events import Event, Result
 from tableforge.domain.state import Room
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import Append
-from tableforge.rooms.views import Viewed
+from tableforge.rooms.views import Ring, Viewed
 
 REMEMBERED_COMMANDS = 1000
 """How many commands of a room are answered again from memory; older ones are looked up in the log."""
@@ -47,9 +46,9 @@ class Entry(Append, eq=False, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A command that was carried out, kept to answer a repeat of it."""
+    """A command that was carried out, kept to answer a repeat of it: the digest of its body, and the reply."""
 
-    command: Command | HouseCommand
+    digest: bytes
     reply: Reply
 
 
@@ -63,9 +62,7 @@ class LiveRoom:
         "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "used"
     )  # fmt: skip
 
-    def __init__(
-        self, room: Room, *, epoch: str, ring: deque[Viewed], saved: int, now: float
-    ) -> None:
+    def __init__(self, room: Room, *, epoch: str, ring: Ring, saved: int, now: float) -> None:
         self.id = room.id
         self.epoch = epoch
         self.head = room
@@ -78,9 +75,9 @@ class LiveRoom:
         self.pending: deque[Entry] = deque()
         self.recent: dict[tuple[str, str], Entry | Done] = {}
 
-    def remember(self, user: str, command: Command | HouseCommand, reply: Reply) -> None:
+    def remember(self, entry: Entry, reply: Reply) -> None:
         """Keep an answer for a repeat of the command, and forget the oldest."""
-        self.recent[user, command.id] = Done(command, reply)
+        self.recent[entry.user, entry.command.id] = Done(entry.digest, reply)
         if len(self.recent) > REMEMBERED_COMMANDS:
             oldest = next(iter(self.recent))
             if isinstance(self.recent[oldest], Done):
@@ -93,10 +90,7 @@ class LiveRoom:
 
     def since(self, after: int) -> list[Viewed] | None:
         """The events behind `after` from the ring, or None when it does not reach back so far."""
-        missing = self.durable.version - after
-        if missing < 0 or missing > len(self.ring):
-            return None
-        return list(islice(self.ring, len(self.ring) - missing, None))
+        return self.ring.newest(self.durable.version - after)
 
 
 Publish = Callable[[LiveRoom, Viewed, Event], None]

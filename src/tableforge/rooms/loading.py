@@ -1,16 +1,21 @@
 """From the log back into memory: the nearest snapshot, then the events behind it."""
 
 import asyncio
-from collections import deque
+import time
 from typing import NamedTuple
 
+from tableforge.domain.decider import evolve
 from tableforge.domain.state import Room
 from tableforge.eventlog import EventLog, Snapshot
 from tableforge.protocol import codec
-from tableforge.rooms.views import Viewed, fold
+from tableforge.rooms.views import Ring, Viewed, fold, view
 
 PAGE = 500
-"""Events folded in one go; between pages the loop serves others."""
+"""Events read in one go."""
+PAUSE_EVERY_SECONDS = 0.005
+"""How long folding keeps the loop to itself."""
+FILLING_SECONDS = 0.3
+"""How long a room that is loaded may take to say who saw what of its newest events."""
 
 
 class Loaded(NamedTuple):
@@ -18,7 +23,7 @@ class Loaded(NamedTuple):
 
     room: Room
     epoch: str
-    ring: deque[Viewed]
+    ring: Ring
     saved: int
 
 
@@ -40,27 +45,53 @@ async def decoded(snapshot: Snapshot) -> Room | None:
     return await asyncio.to_thread(codec.decode_room, snapshot.version, snapshot.data)
 
 
-async def load(log: EventLog, room: str, ring: deque[Viewed]) -> Loaded | None:
-    """Fold a room up to its newest event; None if there is no such stream."""
+async def load(log: EventLog, room: str, ring: Ring) -> Loaded | None:
+    """Fold a room up to its newest event; None if there is no such stream.
+
+    The ring is filled on the way, unless that takes too long: then whoever was cut off is served from the log.
+    """
     head = await log.head(room)
     if head is None:
         return None
     # A little further back than needed, so that those who were cut off find their events in memory.
-    state = await base(log, room, max(0, head.offset - (ring.maxlen or 0)))
+    state = await base(log, room, max(0, head.offset - ring.events))
     saved = state.version
+    pause = Pause()
     while page := await log.read(room, after=state.version, limit=PAGE):
-        for after, viewed in fold(state, page):
+        for row in page:
+            event = codec.decode_event(row.version, row.data)
+            after = evolve(state, event)
+            if row.offset > head.offset - ring.events and pause.spent < FILLING_SECONDS:
+                ring.append(view(state, event, after, row.data))
+            else:
+                ring.clear()
             state = after
-            ring.append(viewed)
-        await asyncio.sleep(0)
+            await pause.now_and_then()
     newest = await log.snapshot_at(room, state.version)
     return Loaded(state, head.epoch, ring, max(saved, newest.offset if newest else 0))
+
+
+class Pause:
+    """Lets others run while something long is folded; `spent` is the time that it took itself, in seconds."""
+
+    def __init__(self) -> None:
+        self.spent = 0.0
+        self._since = time.monotonic()
+
+    async def now_and_then(self) -> None:
+        """Give way if the last pause was a while ago."""
+        lasted = time.monotonic() - self._since
+        if lasted > PAUSE_EVERY_SECONDS:
+            self.spent += lasted
+            await asyncio.sleep(0)
+            self._since = time.monotonic()
 
 
 async def views_between(log: EventLog, room: str, *, after: int, upto: int) -> list[Viewed]:
     """The events behind `after` up to `upto`, each as its readers were allowed to see it then."""
     state = await base(log, room, after)
     found: list[Viewed] = []
+    pause = Pause()
     while state.version < upto:
         page = await log.read(room, after=state.version, limit=min(PAGE, upto - state.version))
         if not page:
@@ -69,5 +100,5 @@ async def views_between(log: EventLog, room: str, *, after: int, upto: int) -> l
             state = folded
             if viewed.offset > after:
                 found.append(viewed)
-        await asyncio.sleep(0)
+            await pause.now_and_then()
     return found
