@@ -10,8 +10,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tableforge.domain.state import Grid, Layer, Role, Visibility
 
-PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-PROSE = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+PROSE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 COLOUR = r"^#[0-9a-fA-F]{6}$"
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
