@@ -123,11 +123,18 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             publish=audience.hear,
             listened=audience.listened,
         )
+        uploads = settings.uploads
+        assets = Assets(
+            database,
+            FolderBytes(settings.storage.assets),
+            room_max_bytes=uploads.room_max_bytes,
+        )
         rooms = RoomService(
             event_log,
             engine,
             recovery_events=settings.rooms.recovery_events,
             online=audience.online,
+            uploaded=assets.uploaded_by,
             deleted=audience.deleted,
         )
         sessions = Sessions(database, lifetime_seconds=settings.access.session_lifetime_seconds)
@@ -154,15 +161,9 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             rooms=rooms,
             sessions=sessions,
         )
-        uploads = settings.uploads
         inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
         inbox.open()
         COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
-        assets = Assets(
-            database,
-            FolderBytes(settings.storage.assets),
-            room_max_bytes=uploads.room_max_bytes,
-        )
         yield Assembly(
             settings=settings,
             database=database,

@@ -136,6 +136,28 @@ def test_ht11_a_member_sees_what_the_table_shows_them(server: ServerProcess) -> 
     assert httpx.get(f"{server.url}{path}").status_code == 401
 
 
+def test_ht11_a_picture_cannot_be_put_up_by_its_id_alone(server: ServerProcess) -> None:
+    gm, player, outsider = (Person(server, name) for name in ("Ada", "Ilse", "Mallory"))
+    room, invite = gm.create_room()
+    player.join(room, invite)
+    elsewhere, _ = outsider.create_room("Elsewhere")
+    asset = gm.http.post("/api/assets", files={"file": ("orc.png", picture(3))}).json()["id"]
+    secret = gm.command(room, "token.add", name="Orc", x=1, y=1, image=asset, hidden=True)
+    assert secret.status_code == 200
+    refused = [
+        player.command(room, "token.add", name="Cat", x=1, y=1, image=asset),
+        player.command(room, "token.add", name="Cat", x=1, y=1, image="never-was"),
+        outsider.command(elsewhere, "scene.create", name="C", width=5, height=5, background=asset),
+    ]
+    assert [one.status_code for one in refused] == [404, 404, 404]
+    assert refused[0].json()["detail"] == refused[1].json()["detail"]
+    assert player.http.get(f"/api/assets/{asset}").status_code == 404
+    own = player.http.post("/api/assets", files={"file": ("cat.png", picture(4))}).json()["id"]
+    assert player.command(room, "token.add", name="Cat", x=1, y=1, image=own).status_code == 200
+    copied = gm.command(room, "token.add", name="Kitten", x=2, y=1, image=own)
+    assert copied.status_code == 200, "who sees a picture may use it"
+
+
 def test_ht11_own_pictures_are_listed_and_found(server: ServerProcess) -> None:
     person = Person(server, "Ada")
     for number, name in enumerate(("Forest.png", "forest edge.png", "Cave.png")):

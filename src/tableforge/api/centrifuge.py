@@ -48,7 +48,7 @@ from tableforge.protocol.frames import (
 )
 from tableforge.rooms.limits import TokenBuckets
 from tableforge.rooms.live import Answer, LiveRoom, Reply
-from tableforge.rooms.service import NoSuchRoom, RoomService
+from tableforge.rooms.service import NoSuchRoom, RoomService, picture_in
 from tableforge.rooms.views import Viewed
 from tableforge.telemetry import COUNTERS
 
@@ -550,7 +550,7 @@ class Conversation:
             answer(error)
             return
         live = self._engine.live_nowait(command.room)
-        if live is None or not live.durable.version:
+        if live is None or not live.durable.version or picture_in(command) is not None:
             self._wait_for(self._rpc_slowly(session, rpc.data, command.room, answer))
         elif session.user not in live.head.members:
             answer(NoSuchRoom())

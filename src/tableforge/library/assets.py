@@ -277,6 +277,13 @@ class Assets:
             raise NotFound(NO_SUCH_ASSET)
         return asset_of(rows[0])
 
+    async def uploaded_by(self, asset_id: str, user: str) -> bool:
+        """Whether this user sent the asset; False as well for one that never was."""
+        try:
+            return (await self.find(asset_id)).uploader == user
+        except NotFound:
+            return False
+
     async def list_of_user(
         self, user: str, *, text: str = "", tag: str = "", limit: int = 50, after: str = ""
     ) -> AssetPage:

@@ -3,12 +3,20 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
 
-from tableforge.domain.commands import Command, HouseCommand, OpenRoom
+from tableforge.domain.commands import (
+    AddToken,
+    Command,
+    CreateScene,
+    HouseCommand,
+    OpenRoom,
+    UpdateScene,
+    UpdateToken,
+)
 from tableforge.domain.state import Role, Visibility
 from tableforge.domain.visibility import RoomView, redact, visible_assets
 from tableforge.errors import Forbidden, Malformed, NotFound, TableForgeError
@@ -54,8 +62,30 @@ class NoSuchRoom(NotFound):
         super().__init__("There is no such room.", "", "Ask its GM for a new link.")
 
 
+class NoSuchPicture(NotFound):
+    """The one answer for a picture that is not there and for one that the caller may not use."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The command was not carried out.",
+            "There is no such picture.",
+            "Send it to /api/assets first, and name the id that this answers.",
+        )
+
+
+def picture_in(command: Command) -> str | None:
+    """The asset that a command would put on the table."""
+    named: object = None
+    if isinstance(command, AddToken | UpdateToken):
+        named = command.image
+    elif isinstance(command, CreateScene | UpdateScene):
+        named = command.background
+    return named if isinstance(named, str) else None
+
+
 class RoomService:
-    """All rooms. `online` tells who is connected to a room; `deleted` hears of rooms that are gone."""
+    """All rooms. `online` tells who is connected to a room, `uploaded` whether a user sent an asset (asset, user);
+    `deleted` hears of rooms that are gone."""
 
     def __init__(
         self,
@@ -64,12 +94,14 @@ class RoomService:
         *,
         recovery_events: int,
         online: Callable[[str], frozenset[str]],
+        uploaded: Callable[[str, str], Awaitable[bool]],
         deleted: Callable[[str], None],
     ) -> None:
         self._log = log
         self.engine = engine
         self._recovery_events = recovery_events
         self._online = online
+        self._uploaded = uploaded
         self._deleted = deleted
         self._folds: dict[tuple[str, int, int], asyncio.Future[list[Viewed]]] = {}
 
@@ -114,6 +146,12 @@ class RoomService:
                 "Make them the same.",
             )
         live = await self.open_for(room, user)
+        picture = picture_in(command)
+        # Whoever could put up a picture by its id alone would be served it ever after.
+        if picture is not None and not (
+            picture in visible_assets(live.durable, user) or await self._uploaded(picture, user)
+        ):
+            raise NoSuchPicture
         return await self._answered(lambda answer: self.engine.execute(live, user, command, answer))
 
     async def house(self, room: str, user: str, command: Command | HouseCommand) -> Reply:
