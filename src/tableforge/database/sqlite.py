@@ -78,6 +78,8 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
             connection.execute("PRAGMA wal_autocheckpoint=4000")
             connection.execute("PRAGMA journal_size_limit=67108864")
         connection.execute("PRAGMA cache_size=-16384")
+        # Spilled savepoints would be files in /var/tmp, left there by a kill, and missing where that cannot be written.
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
         connection.close()
