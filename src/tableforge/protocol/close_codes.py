@@ -10,9 +10,7 @@ class CloseCode(IntEnum):
     """WebSocket close codes: 3000-3499 and 4000-4499 come back by themselves, 3500-3999 and 4500-4999 do not."""
 
     SHUTDOWN = 3001
-    EXPIRED = 3005
     SLOW = 3008
-    REBALANCE = 3011
     NO_PONG = 3012
     INVALID_TOKEN = 3500
     BAD_REQUEST = 3501
@@ -32,9 +30,7 @@ class CloseCode(IntEnum):
 
 REASONS = {
     CloseCode.SHUTDOWN: "shutdown",
-    CloseCode.EXPIRED: "connection expired",
     CloseCode.SLOW: "slow",
-    CloseCode.REBALANCE: "rebalance",
     CloseCode.NO_PONG: "no pong",
     CloseCode.INVALID_TOKEN: "invalid token",
     CloseCode.BAD_REQUEST: "bad request",
@@ -54,16 +50,12 @@ class ErrorCode(IntEnum):
     """Error codes of the Centrifuge protocol that this server answers with; commands use HTTP's numbers instead."""
 
     INTERNAL = 100
-    UNAUTHORIZED = 101
-    UNKNOWN_CHANNEL = 102
     PERMISSION_DENIED = 103
     METHOD_NOT_FOUND = 104
     ALREADY_SUBSCRIBED = 105
     LIMIT_EXCEEDED = 106
     BAD_REQUEST = 107
     NOT_AVAILABLE = 108
-    TOKEN_EXPIRED = 109
-    TOO_MANY = 111
     UNRECOVERABLE = 112
 
     @property
@@ -74,4 +66,4 @@ class ErrorCode(IntEnum):
     @property
     def temporary(self) -> bool:
         """Whether trying again may help."""
-        return self in {ErrorCode.INTERNAL, ErrorCode.TOO_MANY}
+        return self is ErrorCode.INTERNAL
