@@ -81,7 +81,7 @@ check: ## everything that a change must pass; the same in CI
 lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --no-header --python-version 3.11 \
-		--group dev pyproject.toml --output-file requirements.lock
+		--group dev --extra fleet pyproject.toml --output-file requirements.lock
 
 clean: ## remove what was built, not what was played
 	@rm -rf $(VENV) .cache build dist web/node_modules src/tableforge/web/static

@@ -1,5 +1,12 @@
 """Settings are read once, at start: no other module looks at the environment, each is handed its own section."""
 
+from tableforge.config.fleet import (
+    AssetKnobs,
+    DatabaseKnobs,
+    FleetKnobs,
+    RedisKnobs,
+    server_name,
+)
 from tableforge.config.reading import (
     SECTIONS,
     Effective,
@@ -27,11 +34,15 @@ from tableforge.config.values import Setting
 __all__ = [
     "SECTIONS",
     "Access",
+    "AssetKnobs",
+    "DatabaseKnobs",
     "Effective",
     "EventLogKnobs",
+    "FleetKnobs",
     "Limits",
     "Network",
     "Observing",
+    "RedisKnobs",
     "RoomKnobs",
     "Serving",
     "Setting",
@@ -43,5 +54,6 @@ __all__ = [
     "default_text",
     "load",
     "read_environment",
+    "server_name",
     "unit_of",
 ]

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
 
+from tableforge.config.fleet import AssetKnobs, DatabaseKnobs, FleetKnobs, RedisKnobs
 from tableforge.config.sections import (
     Access,
     EventLogKnobs,
@@ -24,15 +25,6 @@ from tableforge.config.sections import (
 )
 from tableforge.config.values import Setting, show_number
 from tableforge.errors import StartRefused
-
-FLEET_SETTINGS: Final = (
-    "DATABASE_HOST",
-    "DATABASE_URL",
-    "REDIS_HOST",
-    "REDIS_URL",
-    "REDIS_BUS_URLS",
-)
-"""Names that choose the fleet mode, which this version does not serve: better refused than ignored."""
 
 OWN_PREFIXES: Final = ("TABLEFORGE_", "LIMIT_")
 """Names with these prefixes are meant for this program: an unknown one is a slip of the pen."""
@@ -51,6 +43,10 @@ SECTIONS: Final[Mapping[str, type]] = MappingProxyType(
         "limits": Limits,
         "uploads": Uploads,
         "observing": Observing,
+        "database": DatabaseKnobs,
+        "redis": RedisKnobs,
+        "fleet": FleetKnobs,
+        "pictures": AssetKnobs,
     }
 )
 
@@ -79,6 +75,10 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     uploads: Uploads = field(default_factory=Uploads)
     observing: Observing = field(default_factory=Observing)
+    database: DatabaseKnobs = field(default_factory=DatabaseKnobs)
+    redis: RedisKnobs = field(default_factory=RedisKnobs)
+    fleet: FleetKnobs = field(default_factory=FleetKnobs)
+    pictures: AssetKnobs = field(default_factory=AssetKnobs)
     warnings: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -151,7 +151,6 @@ def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
     places = [_Source("environment", environ)]
     if dotenv is not None and dotenv.is_file():
         places.append(_Source(str(dotenv), _read_dotenv(dotenv, mistakes)))
-    mistakes += _fleet_mistakes(places)
 
     sources: dict[str, str] = {}
     sections: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
@@ -172,14 +171,17 @@ def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
                 f"{setting.name} ({sources[setting.name]}): {written} is not {setting.accepts}."
                 f" Mend it, or leave it out for the default: {default_text(setting, default)}."
             )
+    values = {section: kind(**sections[section]) for section, kind in SECTIONS.items()}
+    settings = Settings(**values, sources=sources, warnings=tuple(_warnings(places, sections)))
+    if not mistakes:
+        mistakes += _fleet_mistakes(settings)
     if mistakes:
         raise StartRefused(
             what=f"{_count(len(mistakes))} cannot be used, so nothing was started:",
             why="".join(f"\n- {mistake}" for mistake in mistakes) + "\n",
             mend="`tableforge config` prints what is in force; docs/settings.md describes every setting.",
         )
-    values = {section: kind(**sections[section]) for section, kind in SECTIONS.items()}
-    return Settings(**values, sources=sources, warnings=tuple(_warnings(places, sections)))
+    return settings
 
 
 def _count(mistakes: int) -> str:
@@ -235,15 +237,21 @@ def _read_dotenv(path: Path, mistakes: list[str]) -> dict[str, str]:
     return values
 
 
-def _fleet_mistakes(places: list[_Source]) -> Iterator[str]:
-    for name in FLEET_SETTINGS:
-        for place in places:
-            if place.values.get(name, "").strip():
-                yield (
-                    f"{name} ({place.label}) asks for several instances on PostgreSQL and Redis. This version"
-                    f" serves the embedded mode only: one process with SQLite. Leave {name} out."
-                )
-                break
+def _fleet_mistakes(settings: "Settings") -> Iterator[str]:
+    """What each setting allows alone and all of them together do not."""
+    database = settings.database
+    if not database.chosen:
+        return
+    if settings.access.admin_token is None:
+        yield (
+            "ADMIN_TOKEN is not set: the instances of a fleet must share one. Set it, or ADMIN_TOKEN_FILE, to the same"
+            " secret on all of them."
+        )
+    if database.pool_min > database.pool_max:
+        yield (
+            f"DB_POOL_MIN ({database.pool_min}) is over DB_POOL_MAX ({database.pool_max})."
+            " Lower the one or raise the other."
+        )
 
 
 def _warnings(places: list[_Source], sections: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
@@ -255,6 +263,13 @@ def _warnings(places: list[_Source], sections: Mapping[str, Mapping[str, object]
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 yield f"{name} ({place.label}) is no setting of TableForge and does nothing.{hint}"
+    if any(sections["redis"].get(name) for name in ("host", "url", "bus_urls")) and not any(
+        sections["database"].get(name) for name in ("host", "url")
+    ):
+        yield (
+            "Redis is set without DATABASE_HOST or DATABASE_URL: one process with SQLite needs no bus, and does not"
+            " use it."
+        )
     token = sections["access"].get("admin_token")
     if isinstance(token, str) and len(token) < WEAK_TOKEN_CHARACTERS:
         yield f"ADMIN_TOKEN is short: {WEAK_TOKEN_CHARACTERS} characters or more are hard to guess."

@@ -243,6 +243,18 @@ def milliseconds(name: str, default: float, *, low: float, high: float, purpose:
     return cast("float", declare(setting, default))
 
 
+def fraction(name: str, default: float, *, purpose: str) -> float:
+    """A share of a whole."""
+    setting = Setting(
+        name=name,
+        purpose=purpose,
+        accepts="a number from 0.001 to 1",
+        parse=bounded(float, 0.001, 1),
+        show=show_number,
+    )
+    return cast("float", declare(setting, default))
+
+
 def switch(name: str, *, default: bool, purpose: str) -> bool:
     """On or off."""
     setting = Setting(

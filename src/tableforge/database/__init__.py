@@ -13,10 +13,15 @@ Step = tuple["Statement", tuple[object, ...]]
 
 
 class Statement(NamedTuple):
-    """A piece of SQL and the name under which its time is counted."""
+    """A piece of SQL and the name under which its time is counted.
+
+    Parameters are written `?`, or `?1`, `?2` where one stands in several places. `postgres` is the text for PostgreSQL
+    where the dialects differ, with the same parameters.
+    """
 
     name: str
     sql: str
+    postgres: str | None = None
 
 
 class DatabaseUnavailable(Unavailable):

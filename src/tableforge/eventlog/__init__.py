@@ -84,6 +84,8 @@ class Append(Struct, eq=False):
     done: Callable[["Append", TableForgeError | None], None]
     facts: Facts | None = None
     opens: str | None = None
+    withdrawn: bool = False
+    """Set by the writer once it knows that `expected` is out of date: what has not been sent yet is not sent."""
 
     @property
     def last(self) -> int:
@@ -92,15 +94,21 @@ class Append(Struct, eq=False):
 
 
 class VersionConflict(Conflict):
-    """Somebody else wrote to the stream first."""
+    """Somebody else wrote to the stream first.
 
-    def __init__(self, room: str, *, expected: int, actual: int) -> None:
+    `missed` begins right behind `expected` and holds what of it could be read on the same way, perhaps nothing.
+    """
+
+    def __init__(
+        self, room: str, *, expected: int, actual: int, missed: Sequence[StoredEvent] = ()
+    ) -> None:
         super().__init__(
             f"Nothing was appended to room {room}.",
             f"It is at offset {actual}; the writer had read {expected}.",
             "Reload the room and decide again.",
         )
         self.actual = actual
+        self.missed = missed
 
 
 class DuplicateCommand(Conflict):
@@ -140,7 +148,10 @@ class EventLog(Protocol):
     - EL7 a snapshot is found for every offset at or after it, the nearest first;
     - EL8 a deleted stream reads as missing until it is restored;
     - EL9 `Facts` change together with the events, and listings show them at once;
-    - EL10 a stream's epoch changes only by `renew_epoch`.
+    - EL10 a stream's epoch changes only by `renew_epoch`;
+    - EL11 what `VersionConflict.missed` holds is the log's own, from `expected` on, without a gap;
+    - EL12 `heads` sees every append that was acknowledged before it was called, by whichever writer;
+    - EL13 an append that was withdrawn before it was sent changes nothing and ends with `VersionConflict`.
     """
 
     def append_nowait(self, entry: Append) -> None:
@@ -153,6 +164,10 @@ class EventLog(Protocol):
 
     async def head(self, room: str) -> Head | None:
         """Where the stream ends, or None if there is none."""
+        ...
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """Where each of these streams ends, in one question; those that are missing or deleted are left out."""
         ...
 
     async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
