@@ -16,22 +16,30 @@ class Statement(NamedTuple):
     """A piece of SQL and the name under which its time is counted.
 
     Parameters are written `?`, or `?1`, `?2` where one stands in several places. `postgres` is the text for PostgreSQL
-    where the dialects differ, with the same parameters.
+    where the dialects differ, with the same parameters. A change is `repeatable` if running it a second time leaves the
+    database as the first time did, and its row count means nothing to whoever asked: such a change is sent again when a
+    lost connection leaves open whether it happened.
     """
 
     name: str
     sql: str
     postgres: str | None = None
+    repeatable: bool = False
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database could not do what was asked; nothing was changed."""
+    """The database could not do what was asked.
+
+    Nothing was changed, unless the text says that this is not known: a server that is lost between a commit and its
+    answer leaves that open (DB2).
+    """
 
 
 class Database(Protocol):
     """What outlives the process, apart from the rooms' own logs.
 
-    Every method raises `DatabaseUnavailable` when the disk or the server fails (DB1); then nothing was changed (DB2).
+    Every method raises `DatabaseUnavailable` when the disk or the server fails (DB1); then nothing was changed, or the
+    error says that this is not known (DB2).
     """
 
     async def read(self, statement: Statement, *params: object) -> list[Row]:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
+from tableforge.database.migrations import Script, scripts
 from tableforge.errors import StartRefused
 from tableforge.telemetry import STATEMENTS
 
@@ -55,14 +55,9 @@ def translated(error: sqlite3.Error) -> DatabaseUnavailable:
     return DatabaseUnavailable("Nothing was saved.", why, mend)
 
 
-def migrations() -> list[tuple[int, str, str]]:
-    """The numbered scripts that bring a database to the present form: number, name, text."""
-    found = []
-    for entry in resources.files("tableforge.database.migrations").iterdir():
-        if entry.name.endswith(".sql"):
-            number = int(entry.name.split("_", 1)[0])
-            found.append((number, entry.name, entry.read_text(encoding="utf-8")))
-    return sorted(found)
+def migrations() -> list[Script]:
+    """The numbered scripts that bring a database to the present form."""
+    return scripts("sqlite")
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
@@ -95,8 +90,8 @@ def form_of(connection: sqlite3.Connection) -> int:
 
 def migrate(path: Path, connection: sqlite3.Connection) -> None:
     """Bring the database to the present form, after a backup if it holds anything; refuse a newer one."""
-    scripts = migrations()
-    newest = scripts[-1][0]
+    steps = migrations()
+    newest = steps[-1].number
     present = form_of(connection)
     if present > newest:
         raise StartRefused(
@@ -104,7 +99,7 @@ def migrate(path: Path, connection: sqlite3.Connection) -> None:
             f"{path} was written by a newer TableForge (form {present}; this one knows {newest}).",
             "Install that version or a later one, or point TABLEFORGE_DATA elsewhere.",
         )
-    pending = [script for script in scripts if script[0] > present]
+    pending = [step for step in steps if step.number > present]
     if pending and present > 0:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         target = path.parent / "backups" / f"before-form-{newest}-{stamp}.sqlite3"
