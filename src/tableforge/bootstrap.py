@@ -34,7 +34,8 @@ from tableforge.eventlog.sqlite import SqliteEventLog
 from tableforge.files import Limits as FileLimits
 from tableforge.files.importer import Importer
 from tableforge.hub.hub import Hub
-from tableforge.library.assets import Assets, FolderBytes
+from tableforge.library.asset_stores import FolderBytes
+from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.protocol.close_codes import CloseCode

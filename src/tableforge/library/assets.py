@@ -1,26 +1,23 @@
-"""Assets: pictures that were uploaded, a row for each upload and the bytes once, named after their digest.
+"""Assets: pictures that were uploaded, a row for each upload and the bytes once, known by their digest.
 
 The bytes go in before the row that refers to them: whatever a crash leaves over is bytes without a row, which `sweep`
-takes away. An id says nothing of the bytes, so that nobody learns from it whether they were known.
+takes away. An id says nothing of the bytes, so that nobody learns from it whether they were known. Where the bytes lie is
+decided in `asset_stores`.
 """
 
 import asyncio
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from msgspec import Struct, structs
 
 from tableforge.database import Database, Row, Statement
-from tableforge.errors import Malformed, NotFound, TooLarge, disk_refused
+from tableforge.errors import Malformed, NotFound, TooLarge
 from tableforge.library.users import random_id
-
-T = TypeVar("T")
 
 NOT_KEPT = "The picture was not kept."
 NO_SUCH_ASSET = "There is no such asset."
@@ -31,17 +28,26 @@ TAG_CHARACTERS = 40
 LISTED_AT_MOST = 200
 GRACE_SECONDS = 3_600.0
 """Bytes without a row are left alone for this long: their row may be on its way."""
+ADDED_AT_ONCE = 64
+"""Into how many lanes digests are spread; uploads of one lane wait for each other."""
 
 COLUMNS = "id, digest, kind, width, height, bytes, uploader, room, name, tags, created_ms"
 
-# One statement counts and inserts, so that two uploads at once cannot both take the last room. What belongs to no room
-# counts against its uploader.
+# SQLite has one writer. In PostgreSQL the transaction that counts and inserts waits for others of the same owner, so that
+# two uploads at once cannot both take the last room. What belongs to no room counts against its uploader.
+LOCK_OWNER = Statement(
+    "asset.lock_owner",
+    "SELECT ?1",
+    postgres="SELECT pg_advisory_xact_lock(hashtextextended(?1::text, 0))",
+)
 INSERT_ASSET = Statement(
     "asset.insert",
     f"INSERT INTO assets ({COLUMNS}, search)"  # noqa: S608 - names of columns, no values
-    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12"
+    " SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT), CAST(?4 AS INTEGER), CAST(?5 AS INTEGER),"
+    " CAST(?6 AS BIGINT), CAST(?7 AS TEXT), CAST(?8 AS TEXT), CAST(?9 AS TEXT), CAST(?10 AS TEXT),"
+    " CAST(?11 AS BIGINT), CAST(?12 AS TEXT)"
     " WHERE ?6 + (SELECT coalesce(sum(bytes), 0) FROM assets"
-    " WHERE room = ?8 OR (?8 IS NULL AND room IS NULL AND uploader = ?7)) <= ?13",
+    " WHERE room = ?8 OR (?8 IS NULL AND room IS NULL AND uploader = ?7)) <= CAST(?13 AS BIGINT)",
 )
 FIND_ASSET = Statement(
     "asset.find",
@@ -52,11 +58,20 @@ IS_DIGEST_USED = Statement("asset.digest_used", "SELECT 1 FROM assets WHERE dige
 
 _FILTERED = (
     f"SELECT {COLUMNS} FROM assets WHERE {{owner}} = ?1"  # noqa: S608 - names of columns, no values
-    " AND (?2 = '' OR instr(search, ?2) > 0) AND (?3 = '' OR instr(tags, ?3) > 0)"
+    " AND (?2 = '' OR {position}(search, ?2) > 0) AND (?3 = '' OR {position}(tags, ?3) > 0)"
     " AND (created_ms, id) < (?4, ?5) ORDER BY created_ms DESC, id DESC LIMIT ?6"
 )
-LIST_OF_USER = Statement("asset.list_of_user", _FILTERED.format(owner="uploader"))
-LIST_OF_ROOM = Statement("asset.list_of_room", _FILTERED.format(owner="room"))
+
+
+def _listing(name: str, owner: str) -> Statement:
+    sqlite, postgres = (
+        _FILTERED.format(owner=owner, position=function) for function in ("instr", "strpos")
+    )
+    return Statement(name, sqlite, postgres)
+
+
+LIST_OF_USER = _listing("asset.list_of_user", "uploader")
+LIST_OF_ROOM = _listing("asset.list_of_room", "room")
 
 
 class Asset(Struct, frozen=True):
@@ -107,10 +122,11 @@ class NewPicture(Protocol):
 class AssetBytes(Protocol):
     """Where the bytes lie. Every method raises Unavailable when that place fails; then nothing was changed."""
 
-    async def put(self, picture: NewPicture) -> None:
+    async def put(self, picture: NewPicture, claim: str) -> None:
         """Take bytes and thumbnail over, durably; both files are gone from where they lay, whatever happens (AS1).
 
-        Bytes that are known already are kept as they are, and their grace begins again.
+        Bytes that are known already are kept as they are, and their grace begins again. `claim` is the id under which the
+        upload will be listed.
         """
         ...
 
@@ -118,99 +134,16 @@ class AssetBytes(Protocol):
         """The file to serve; raises NotFound where it should be and is not (AS2)."""
         ...
 
-    async def discard(self, digest: str) -> None:
-        """Take the bytes and their thumbnail away, if they are there."""
+    async def discard(self, digest: str, claim: str) -> None:
+        """Take bytes that no row refers to away, if no other upload ever claimed them; else they wait for `sweep`."""
         ...
 
-    async def older_than(self, moment: float) -> AbstractSet[str]:
-        """The digests of all bytes whose grace began before that moment, in seconds since 1970 (AS3)."""
+    async def sweep(self, used: Callable[[str], Awaitable[bool]]) -> int:
+        """Take all bytes away whose grace is over and that no row refers to (AS3), and return how many there were.
+
+        `used` tells whether a row refers to a digest. May run in several processes at once, beside uploads in others.
+        """
         ...
-
-
-class FolderBytes:
-    """The embedded engine: `ab/cd/<digest>` below a folder, and `<digest>.thumbnail` beside it.
-
-    A file appears under its name only when it is whole and on the disk.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def put(self, picture: NewPicture) -> None:
-        """See the contract."""
-        await self._on_disk(NOT_KEPT, lambda: self._put(picture))
-
-    async def locate(self, digest: str, *, thumbnail: bool) -> Path:
-        """See the contract."""
-        path = self._thumbnail(digest) if thumbnail else self._path(digest)
-        if not await self._on_disk("The picture cannot be read.", path.is_file):
-            raise NotFound(NO_SUCH_ASSET)
-        return path
-
-    async def discard(self, digest: str) -> None:
-        """See the contract."""
-        await self._on_disk("The picture was not removed.", lambda: self._discard(digest))
-
-    async def older_than(self, moment: float) -> AbstractSet[str]:
-        """See the contract."""
-        return await self._on_disk(
-            "The pictures were not looked through.", lambda: self._older_than(moment)
-        )
-
-    async def _on_disk(self, what: str, job: Callable[[], T]) -> T:
-        try:
-            return await asyncio.to_thread(job)
-        except OSError as error:
-            raise disk_refused(what, error) from error
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / digest[:2] / digest[2:4] / digest
-
-    def _thumbnail(self, digest: str) -> Path:
-        return self._path(digest).with_suffix(".thumbnail")
-
-    def _put(self, picture: NewPicture) -> None:
-        path, thumbnail = self._path(picture.digest), self._thumbnail(picture.digest)
-        try:
-            if path.is_file() and thumbnail.is_file() and path.stat().st_size == picture.bytes:
-                os.utime(path)
-                return
-            make_durable_folder(path.parent)
-            for source, target in ((picture.thumbnail_path, thumbnail), (picture.path, path)):
-                sync(source)
-                source.replace(target)
-            sync(path.parent)
-        finally:
-            remove_files(picture.path, picture.thumbnail_path)
-
-    def _discard(self, digest: str) -> None:
-        path = self._path(digest)
-        path.unlink(missing_ok=True)
-        self._thumbnail(digest).unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync(path.parent)
-
-    def _older_than(self, moment: float) -> set[str]:
-        found = self._folder.glob("??/??/*")
-        return {path.stem for path in found if path.stat().st_mtime < moment}
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_durable_folder(folder: Path) -> None:
-    """Make a folder and those above it, each one's name on the disk."""
-    if folder.is_dir():
-        return
-    make_durable_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    sync(folder.parent)
 
 
 class Assets:
@@ -232,7 +165,7 @@ class Assets:
         self._stored = stored
         self._room_max_bytes = room_max_bytes
         self._clock = clock
-        self._adding = asyncio.Lock()
+        self._lanes = [asyncio.Lock() for _ in range(ADDED_AT_ONCE)]
 
     async def add(
         self,
@@ -261,10 +194,10 @@ class Assets:
                 tags=usable_tags(tags),
                 created_ms=int(self._clock() * 1000),
             )
-            async with self._adding:
-                await self._stored.put(picture)
+            async with self._lane(asset.digest):
+                await self._stored.put(picture, asset.id)
                 if not await self._insert(asset):
-                    await self._discard_unless_used(asset.digest)
+                    await self._discard_unless_used(asset)
                     raise self._no_space(asset)
         finally:
             await asyncio.to_thread(remove_files, picture.path, picture.thumbnail_path)
@@ -302,21 +235,22 @@ class Assets:
 
     async def remove(self, asset: Asset) -> None:
         """Take back an asset that nothing refers to, and its bytes unless another upload has the same."""
-        async with self._adding:
+        async with self._lane(asset.digest):
             await self._database.write(DELETE_ASSET, asset.id)
-            await self._discard_unless_used(asset.digest)
+            await self._discard_unless_used(asset)
 
     async def sweep(self) -> int:
         """Take away bytes that no row refers to any more, and return how many there were."""
-        taken = 0
-        for digest in await self._stored.older_than(self._clock() - GRACE_SECONDS):
-            async with self._adding:
-                taken += await self._discard_unless_used(digest)
-        return taken
+        return await self._stored.sweep(self._is_used)
+
+    def _lane(self, digest: str) -> asyncio.Lock:
+        """Within this process nothing of a digest is taken away between its bytes and its row; `put` says what holds
+        between processes.
+        """
+        return self._lanes[int(digest[:8], 16) % ADDED_AT_ONCE]
 
     async def _insert(self, asset: Asset) -> int:
-        return await self._database.write(
-            INSERT_ASSET,
+        row = (
             asset.id,
             asset.digest,
             asset.kind,
@@ -331,12 +265,15 @@ class Assets:
             asset.name.casefold(),
             self._room_max_bytes,
         )
+        owner = f"room {asset.room}" if asset.room is not None else f"user {asset.uploader}"
+        return (await self._database.write_all([(LOCK_OWNER, (owner,)), (INSERT_ASSET, row)]))[-1]
 
-    async def _discard_unless_used(self, digest: str) -> bool:
-        if await self._database.read(IS_DIGEST_USED, digest):
-            return False
-        await self._stored.discard(digest)
-        return True
+    async def _is_used(self, digest: str) -> bool:
+        return bool(await self._database.read(IS_DIGEST_USED, digest))
+
+    async def _discard_unless_used(self, asset: Asset) -> None:
+        if not await self._is_used(asset.digest):
+            await self._stored.discard(asset.digest, asset.id)
 
     def _no_space(self, asset: Asset) -> TooLarge:
         whose = "You keep" if asset.room is None else "This room keeps"

@@ -16,7 +16,7 @@ import msgspec
 
 from tableforge.config.sections import Storage
 from tableforge.errors import NotFound, disk_refused
-from tableforge.library.assets import FolderBytes, make_durable_folder, sync
+from tableforge.library.asset_stores import FolderBytes, make_durable_folder, sync
 from tableforge.ops import store
 from tableforge.ops.store import OrderRefused
 

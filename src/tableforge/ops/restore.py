@@ -9,7 +9,7 @@ import msgspec
 
 from tableforge.config.sections import Storage
 from tableforge.errors import Unavailable, disk_refused
-from tableforge.library.assets import make_durable_folder, sync
+from tableforge.library.asset_stores import make_durable_folder, sync
 from tableforge.ops import store
 from tableforge.ops.backup import (
     FORMAT,

@@ -28,7 +28,7 @@ from tableforge.database.sqlite import (
 )
 from tableforge.errors import StartRefused, Unavailable
 from tableforge.eventlog.sqlite import SqliteEventLog
-from tableforge.library.assets import sync
+from tableforge.library.asset_stores import sync
 
 DATABASE = FILE_NAME
 LOCK = LOCK_NAME

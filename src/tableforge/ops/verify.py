@@ -10,7 +10,7 @@ from tableforge.domain.decider import evolve
 from tableforge.domain.events import Event
 from tableforge.domain.state import Room
 from tableforge.errors import NotFound, TableForgeError
-from tableforge.library.assets import FolderBytes
+from tableforge.library.asset_stores import FolderBytes
 from tableforge.ops import store
 from tableforge.ops.backup import Progress, digest_of
 from tableforge.ops.store import OrderRefused, Reader, StoredRoom, StoredRow

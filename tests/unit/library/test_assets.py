@@ -13,7 +13,8 @@ from msgspec import Struct
 from tableforge.database import Statement
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import Malformed, NotFound, TooLarge, Unavailable
-from tableforge.library.assets import GRACE_SECONDS, Asset, Assets, FolderBytes
+from tableforge.library.asset_stores import FolderBytes
+from tableforge.library.assets import GRACE_SECONDS, Asset, Assets
 
 ROOM_BYTES = 100
 
@@ -49,7 +50,7 @@ class House:
         self.incoming = data / "incoming"
         self.incoming.mkdir()
         self.clock = Clock()
-        self.bytes = FolderBytes(self.folder)
+        self.bytes = FolderBytes(self.folder, clock=self.clock)
         self.assets = Assets(database, self.bytes, room_max_bytes=ROOM_BYTES, clock=self.clock)
         self._count = 0
 
@@ -244,7 +245,7 @@ async def test_a_foreign_cursor_is_refused(house: House, cursor: str) -> None:
 async def test_as3_bytes_without_a_row_are_swept_after_their_grace(house: House) -> None:
     asset = await house.add()
     orphan = house.picture(b"nobody's")
-    await house.bytes.put(orphan)
+    await house.bytes.put(orphan, "nobody")
     os.utime(
         await house.bytes.locate(orphan.digest, thumbnail=False), (house.clock.now, house.clock.now)
     )

@@ -1,6 +1,7 @@
 -- Where the bytes of a picture lie in a fleet: one row for each digest (sha256, hex) that is whole. `blob` is the name of
 -- its copy in the store; a name is never used twice, so that taking a copy away cannot hit one that was made since.
--- `claim` is the id of the last upload that found or brought them, `touched` when that was, by the database's clock.
+-- `claim` is the id of the upload that brought them while it was the only one, then empty; `touched` is when the last one
+-- came, by the database's clock.
 CREATE TABLE asset_bytes (
     digest text NOT NULL PRIMARY KEY,
     blob text NOT NULL UNIQUE,
