@@ -1,4 +1,4 @@
-"""What every test folder shares: the depth of a run, a browser, and the time each folder may take."""
+"""What every test folder shares: the depth of a run, a browser, other makers' servers, and the time a folder may take."""
 
 import os
 import shutil
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+pytest_plugins = ("tests.services",)
 
 ROOT = Path(__file__).resolve().parent.parent
 
