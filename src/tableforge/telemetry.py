@@ -113,6 +113,9 @@ class Counters:
         "instance",
         "messages_in",
         "messages_out",
+        "pool_busy",
+        "pool_idle",
+        "room_conflicts",
         "room_events",
         "rooms_live",
     )
@@ -124,7 +127,10 @@ class Counters:
         self.messages_in = 0
         self.messages_out = 0
         self.room_events = 0
+        self.room_conflicts = 0
         self.rooms_live = 0
+        self.pool_idle = 0
+        self.pool_busy = 0
         self.instance: tuple[str, str] = ("", "")
         """The instance's id and the program's version."""
 
@@ -132,6 +138,7 @@ class Counters:
 COUNTERS: Final = Counters()
 MESSAGES: Final = Histogram()
 COMMANDS: Final = Histogram()
+EVENT_LAG: Final = Histogram()
 STATEMENTS: Final = Family()
 REQUESTS: Final = Family()
 
@@ -221,6 +228,22 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
         single(count.room_events),
     )
     yield (
+        Declared(
+            "room_conflicts_total",
+            "counter",
+            "Commands decided anew because another instance wrote to their room first.",
+        ),
+        single(count.room_conflicts),
+    )
+    yield (
+        Declared(
+            "room_event_lag_seconds",
+            "histogram",
+            "From an event's commit on another instance to its delivery here; the hosts' clocks are compared.",
+        ),
+        single(EVENT_LAG),
+    )
+    yield (
         Declared("rooms_live", "gauge", "Rooms held in memory now."),
         single(count.rooms_live),
     )
@@ -232,6 +255,15 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
             ("statement",),
         ),
         STATEMENTS.members(),
+    )
+    yield (
+        Declared(
+            "db_pool_connections",
+            "gauge",
+            "Connections to PostgreSQL that rest and that are in use, beside the one that writes the log.",
+            ("state",),
+        ),
+        ((("idle",), count.pool_idle), (("busy",), count.pool_busy)),
     )
     yield (
         Declared(

@@ -2,6 +2,7 @@
 
 from tableforge.domain.events import Event, MemberChanged, MemberRemoved
 from tableforge.hub.hub import Hub
+from tableforge.protocol.channels import live_channel, room_channel
 from tableforge.protocol.close_codes import UnsubscribeCode
 from tableforge.rooms.live import LiveRoom
 from tableforge.rooms.views import Viewed
@@ -17,19 +18,19 @@ class Audience:
 
     def hear(self, live: LiveRoom, viewed: Viewed, event: Event) -> None:
         """Send one event, then let go of those who may not listen any longer."""
-        channel = f"room:{live.id}"
+        channel = room_channel(live.id)
         if viewed.everyone is not None:
             self._hub.publish(channel, viewed.offset, viewed.everyone)
         else:
             self._hub.publish_views(channel, viewed.offset, viewed.views, viewed.others)
         if isinstance(event, MemberRemoved):
             reason = REMOVED[event.because]
-            for place in (channel, f"{channel}:live"):
+            for place in (channel, live_channel(live.id)):
                 self._hub.drop(place, UnsubscribeCode.REMOVED, reason, user=event.user)
         elif isinstance(event, MemberChanged):
             name = event.name if isinstance(event.name, str) else None
             role = event.role if isinstance(event.role, str) else None
-            for place in (channel, f"{channel}:live"):
+            for place in (channel, live_channel(live.id)):
                 self._hub.introduce(place, event.user, name=name, role=role)
             if role is not None:
                 # What they saw before belongs to another role: they begin anew with a snapshot.
@@ -39,15 +40,20 @@ class Audience:
 
     def deleted(self, room: str) -> None:
         """The room is gone for everybody."""
-        for name in (f"room:{room}", f"room:{room}:live"):
+        for name in (room_channel(room), live_channel(room)):
             self._hub.drop(name, UnsubscribeCode.REMOVED, "the table was deleted")
 
+    def invalidated(self, room: str) -> None:
+        """What was shown of the room is not what its log holds: everybody begins anew with a snapshot."""
+        for name in (room_channel(room), live_channel(room)):
+            self._hub.drop(name, UnsubscribeCode.STATE_INVALIDATED, "the table was reloaded")
+
     def online(self, room: str) -> frozenset[str]:
-        """The users who are connected to a room."""
-        return self._hub.users(f"room:{room}")
+        """The users who are connected to a room, by whichever instance."""
+        return self._hub.users(room_channel(room))
 
     def listened(self, room: str) -> bool:
-        """Whether anybody is connected to a room."""
-        return self._hub.has_listeners(f"room:{room}") or self._hub.has_listeners(
-            f"room:{room}:live"
+        """Whether anybody is connected to a room through this instance."""
+        return self._hub.has_listeners(room_channel(room)) or self._hub.has_listeners(
+            live_channel(room)
         )

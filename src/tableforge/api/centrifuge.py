@@ -24,10 +24,12 @@ from tableforge.hub.session import Session, Wire, text_frame
 from tableforge.library.sessions import Session as SignIn
 from tableforge.library.sessions import Sessions
 from tableforge.protocol import codec
+from tableforge.protocol.channels import LIVE, room_of
 from tableforge.protocol.close_codes import CloseCode, ErrorCode
 from tableforge.protocol.frames import (
     PING,
     ClientCommand,
+    ClientInfo,
     Connect,
     ConnectResult,
     Failure,
@@ -53,8 +55,6 @@ from tableforge.rooms.views import Viewed
 from tableforge.telemetry import COUNTERS
 
 VERSION = f"tableforge {version('tableforge')}"
-ROOM = "room:"
-LIVE = ":live"
 CHANNEL_BYTES = 255
 CHANNELS_MAX = 128
 ID_MAX = 2**32 - 1
@@ -93,12 +93,20 @@ class Gateway:
     """What all connections share."""
 
     def __init__(
-        self, settings: GatewaySettings, *, hub: Hub, rooms: RoomService, sessions: Sessions
+        self,
+        settings: GatewaySettings,
+        *,
+        hub: Hub,
+        rooms: RoomService,
+        sessions: Sessions,
+        relay: Callable[[LiveRoom, ClientInfo, bytes], None],
     ) -> None:
         self.settings = settings
         self.hub = hub
         self.rooms = rooms
         self.sessions = sessions
+        self.relay = relay
+        """Hands a live signal on to the other instances."""
         self.signals = TokenBuckets(rate=settings.live_rate, burst=settings.live_rate)
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -108,13 +116,16 @@ def out_of_reach(error: TableForgeError) -> Failure:
     return Failure(int(ErrorCode.INTERNAL), error.code, temporary=True, detail=error.detail)
 
 
-def room_of(channel: str) -> tuple[str, bool] | None:
-    """The room of a channel and whether it is its live one; None for a channel of another kind."""
-    if not channel.startswith(ROOM):
-        return None
-    live = channel.endswith(LIVE)
-    room = channel[len(ROOM) : -len(LIVE)] if live else channel[len(ROOM) :]
-    return (room, live) if room else None
+def signal_views(
+    live: LiveRoom, signal: Signal, sender: str, whole: bytes
+) -> Callable[[str], bytes | None]:
+    """What each user may see of a live signal; `whole` is the signal's JSON."""
+
+    def view(viewer: str) -> bytes | None:
+        seen = seen_signal(live.durable, signal, sender, viewer)
+        return whole if seen is signal else _encode(seen) if seen is not None else None
+
+    return view
 
 
 class Conversation:
@@ -354,7 +365,8 @@ class Conversation:
             raise Refused(ErrorCode.PERMISSION_DENIED, "No such channel.")
         room, is_live = place
         live = self._engine.live_nowait(room)
-        if live is not None and live.durable.version and not subscribe.recover:
+        at_hand = live is not None and live.durable.version and self._engine.alone
+        if live is not None and at_hand and not subscribe.recover:
             self._join(session, command_id, subscribe, live, live_channel=is_live, missed=None)
         else:
             self._wait_for(
@@ -483,16 +495,15 @@ class Conversation:
 
         whole = _encode(signal)
 
-        def view(viewer: str) -> bytes | None:
-            seen = seen_signal(live.durable, signal, session.user, viewer)
-            return whole if seen is signal else _encode(seen) if seen is not None else None
-
-        self._hub.signal(
+        view = signal_views(live, signal, session.user, whole)
+        info = self._hub.signal(
             publish.channel,
             session,
             view,
             droppable_over=self._gateway.settings.buffer_bytes // 8,
         )
+        if info is not None:
+            self._gateway.relay(live, info, whole)
 
     async def _history(self, session: Session, command_id: int, history: History) -> None:
         try:

@@ -4,11 +4,13 @@ A channel `room:<id>` carries the room's events, `room:<id>:live` what is never 
 nothing else has to be kept true.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from msgspec import Raw
 
 from tableforge.hub.session import Session, text_frame
+from tableforge.protocol.channels import room_of
 from tableforge.protocol.close_codes import CloseCode, UnsubscribeCode
 from tableforge.protocol.frames import (
     PUBLICATION_TAIL,
@@ -62,12 +64,40 @@ class Channel:
         return text_frame(b"%b%b%b" % (self.prefix, data, PUBLICATION_TAIL % offset))
 
 
+class Elsewhere(Protocol):
+    """Who is on the rooms' channels through other instances."""
+
+    def touch(self, room: str) -> None:
+        """Tell the others soon that who is here has changed."""
+        ...
+
+    def others(self, room: str, *, live: bool) -> Sequence[ClientInfo]:
+        """The connections that other instances have on a channel of a room."""
+        ...
+
+
+class Alone:
+    """There are no other instances."""
+
+    def touch(self, room: str) -> None:
+        """See `Elsewhere`."""
+
+    def others(self, room: str, *, live: bool) -> Sequence[ClientInfo]:
+        """See `Elsewhere`."""
+        return ()
+
+
 class Hub:
     """All channels and sessions of this process."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
         self._sessions: dict[Session, None] = {}
+        self._elsewhere: Elsewhere = Alone()
+
+    def join_fleet(self, elsewhere: Elsewhere) -> None:
+        """Show who is connected through other instances as well."""
+        self._elsewhere = elsewhere
 
     # Sessions
 
@@ -111,6 +141,7 @@ class Hub:
         session.channels.add(name)
         channel.add(session, Subscription(info, join_leave=join_leave))
         self._tell(channel, "join", info)
+        self._touch(name)
 
     def unsubscribe(self, session: Session, name: str) -> None:
         """Take a session off a channel and tell the others; nothing if it was not there."""
@@ -123,6 +154,7 @@ class Hub:
             self._tell(channel, "leave", subscription.info)
         else:
             del self._channels[name]
+        self._touch(name)
 
     def drop(
         self, name: str, code: UnsubscribeCode, reason: str, *, user: str | None = None
@@ -150,6 +182,7 @@ class Hub:
                     {"name": session.name},
                     {"role": role} if role else one.info.chan_info,
                 )
+        self._touch(channel)
 
     def publish(self, name: str, offset: int, data: bytes) -> None:
         """Send everybody on the channel the same event."""
@@ -185,43 +218,74 @@ class Hub:
         view: Callable[[str], bytes | None],
         *,
         droppable_over: int,
-    ) -> None:
-        """Send a live signal to the others as each may see it; whoever is behind by `droppable_over` bytes misses it."""
+    ) -> ClientInfo | None:
+        """Send a live signal to the others as each may see it; whoever is behind by `droppable_over` bytes misses it.
+
+        Returns how the sender is known on the channel, None if it is not there.
+        """
         channel = self._channels.get(name)
         subscription = channel.subscribers.get(sender) if channel is not None else None
-        if channel is None or subscription is None:
-            return
+        if subscription is None:
+            return None
+        self.signal_from(name, subscription.info, view, droppable_over=droppable_over)
+        return subscription.info
+
+    def signal_from(
+        self,
+        name: str,
+        info: ClientInfo,
+        view: Callable[[str], bytes | None],
+        *,
+        droppable_over: int,
+    ) -> None:
+        """Send a live signal of somebody, who may be on another instance, to all but their own connection."""
+        channel = self._channels.get(name)
         frames: dict[bytes, bytes] = {}
-        for session in channel.subscribers:
-            if session is sender or session.wire.buffered() > droppable_over:
+        for session in channel.subscribers if channel is not None else ():
+            if session.client == info.client or session.wire.buffered() > droppable_over:
                 continue
             data = view(session.user)
             if data is None:
                 continue
             frame = frames.get(data)
             if frame is None:
-                body = Publication(Raw(data), info=subscription.info)
+                body = Publication(Raw(data), info=info)
                 frame = frames[data] = text_frame(push(name, "pub", body))
             session.write(frame)
             COUNTERS.messages_out += 1
 
     def infos(self, name: str) -> list[ClientInfo]:
-        """Everybody on the channel, one entry a connection."""
+        """Everybody on the channel, one entry a connection, those of other instances included."""
+        place = room_of(name)
+        others = self._elsewhere.others(place[0], live=place[1]) if place is not None else ()
+        return [*self.local_infos(name), *others]
+
+    def local_infos(self, name: str) -> list[ClientInfo]:
+        """Everybody who is on the channel through this instance."""
         channel = self._channels.get(name)
         return [one.info for one in channel.subscribers.values()] if channel is not None else []
 
     def users(self, name: str) -> frozenset[str]:
         """The users on the channel."""
+        return frozenset(info.user for info in self.infos(name))
+
+    def told(self, name: str, joined: Iterable[ClientInfo], left: Iterable[ClientInfo]) -> None:
+        """Tell those here who came and went elsewhere."""
         channel = self._channels.get(name)
-        return (
-            frozenset(one.user for one in channel.subscribers)
-            if channel is not None
-            else frozenset()
-        )
+        if channel is not None:
+            for info in left:
+                self._tell(channel, "leave", info)
+            for info in joined:
+                self._tell(channel, "join", info)
 
     def has_listeners(self, name: str) -> bool:
         """Whether anybody is on the channel."""
         return name in self._channels
+
+    def _touch(self, name: str) -> None:
+        place = room_of(name)
+        if place is not None:
+            self._elsewhere.touch(place[0])
 
     def _tell(self, channel: Channel, kind: str, info: ClientInfo) -> None:
         listeners: Iterable[Session] = [

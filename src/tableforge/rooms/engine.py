@@ -7,7 +7,8 @@ does the rest. Everything else (loading, recovery, listings) may wait.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -33,18 +34,22 @@ from tableforge.eventlog import (
     Facts,
     Found,
     Snapshot,
+    StoredEvent,
     StreamMissing,
     VersionConflict,
 )
 from tableforge.protocol import codec
 from tableforge.rooms.limits import TokenBuckets
-from tableforge.rooms.live import Answer, Entry, LiveRoom, Publish, Reply
-from tableforge.rooms.loading import load
+from tableforge.rooms.live import Answer, Entry, LiveRoom, Peers, Publish, Reply, Waiting
+from tableforge.rooms.loading import PAGE, Pause, load
 from tableforge.rooms.views import Ring, Viewed, view
 from tableforge.telemetry import COMMANDS, COUNTERS, MESSAGES
 
-ATTEMPTS = 5
-"""How often a command is decided anew when what it was decided on did not reach the disk."""
+CONTENTION_SECONDS = 5.0
+"""How long a command is decided anew when what it was decided on is not what the log holds."""
+
+WAITING_MAX = 5_000
+"""Commands of one room that may wait while it catches up with its log."""
 
 UNLOADED_WITHOUT_SNAPSHOT = 100
 """A room with fewer new events than this is folded from its last snapshot quickly enough."""
@@ -127,9 +132,18 @@ def mismatch(command_id: str) -> IdempotencyMismatch:
     )
 
 
+BUSY = Unavailable(
+    "The command was not carried out.", "The room is busy, or is being closed.", "Send it again."
+)
+"""The answer when a room cannot keep up."""
+
+REACHING_ATTEMPTS = 100
+"""How often the log is read again when what is known to be there does not come."""
+
+
 class RoomEngine:
     """The rooms in memory. `publish` hears of every durable event, in order, before its command is answered;
-    `listened` tells whether anybody is connected to a room."""
+    `listened` tells whether anybody is connected to a room, `invalidated` sends them back for a snapshot; `peers` are the other instances that append to the same log."""
 
     def __init__(
         self,
@@ -138,8 +152,12 @@ class RoomEngine:
         *,
         publish: Publish,
         listened: Callable[[str], bool],
+        invalidated: Callable[[str], None],
+        peers: Peers | None = None,
     ) -> None:
         self._log = log
+        self._invalidated = invalidated
+        self._peers = peers
         self._bounds = bounds
         self._publish = publish
         self._listened = listened
@@ -167,27 +185,38 @@ class RoomEngine:
                 )
             )
             return
-        prior = live.recent.get((user, command.id))
-        if prior is not None:
-            if prior.digest != body_digest(command):
-                answer(mismatch(command.id))
-            elif isinstance(prior, Entry):
-                prior.answers.append(answer)
-            else:
-                answer(prior.reply)
-            return
-        self._decide(live, user, command, [answer], now, attempts=0)
+        self._admit(live, Waiting(user, command, [answer], now))
 
-    def _decide(
-        self,
-        live: LiveRoom,
-        user: str,
-        command: Command | HouseCommand,
-        answers: list[Answer],
-        began: float,
-        attempts: int,
-    ) -> None:
+    def _admit(self, live: LiveRoom, one: Waiting) -> None:
+        """Decide a command in its turn, unless it is the repeat of one that is known."""
+        prior = live.recent.get((one.user, one.command.id))
+        if prior is not None:
+            outcome: Reply | TableForgeError
+            if prior.digest != body_digest(one.command):
+                outcome = mismatch(one.command.id)
+            elif isinstance(prior, Entry):
+                prior.answers.extend(one.answers)
+                return
+            else:
+                outcome = prior.reply
+            for answer in one.answers:
+                answer(outcome)
+        elif live.dropped:
+            self._refuse(one, BUSY)
+        elif live.behind is None:
+            self._decide(live, one)
+        elif len(live.waiting) < WAITING_MAX:
+            live.waiting.append(one)
+        else:
+            self._refuse(one, BUSY)
+
+    def _refuse(self, one: Waiting, refusal: TableForgeError) -> None:
+        for answer in one.answers:
+            answer(refusal)
+
+    def _decide(self, live: LiveRoom, one: Waiting) -> None:
         room = live.head
+        user, command = one.user, one.command
         given = Given(user, self._clock.now(), self._random.draw())
         datas: list[bytes] = []
         viewed: list[Viewed] = []
@@ -210,7 +239,7 @@ class RoomEngine:
             log.error("a command could not be decided", kind=type(command).__name__, exc_info=error)
             refusal = Unavailable("The command was not carried out.", "The server made a mistake.")
         if refusal is not None or not events:
-            self._chore(self._answer_unappended(live, user, command, answers, refusal, began))
+            self._chore(self._answer_unappended(live, one, refusal, live.head))
             return
         entry = Entry(
             live.id,
@@ -228,10 +257,9 @@ class RoomEngine:
             happened=events,
             after=room,
             viewed=viewed,
-            answers=answers,
-            began=began,
+            answers=one.answers,
+            began=one.began,
             life=live.life,
-            attempts=attempts,
         )
         live.head = room
         live.pending.append(entry)
@@ -241,11 +269,16 @@ class RoomEngine:
     def _appended(self, entry: Entry, failure: TableForgeError | None) -> None:
         live = entry.live
         live.pending.popleft()
+        if entry.superseded:
+            return
         if failure is not None:
             self._failed(entry, failure)
             return
         live.durable = entry.after
         publish = self._publish
+        if live.dropped:
+            self._appended_to_dropped(entry)
+            return
         for viewed, event in zip(entry.viewed, entry.happened, strict=True):
             live.ring.append(viewed)
             publish(live, viewed, event)
@@ -256,70 +289,180 @@ class RoomEngine:
         for answer in entry.answers:
             answer(reply)
         COMMANDS.observe(time.monotonic() - entry.began)
-        if live.durable.version - live.saved >= self._bounds.snapshot_every:
+        if self._peers is not None:
+            self._peers.appended(entry)
+        if live.wanted > entry.last:
+            self.follow(live, live.wanted)  # what stood behind our own event
+        # Of all instances, the one whose command passes the mark saves.
+        every = self._bounds.snapshot_every
+        if entry.last // every > entry.expected // every:
             self._chore(self._save(live))
+
+    def _appended_to_dropped(self, entry: Entry) -> None:
+        """A command ended after its room left memory: whoever holds the room by now reads it from the log."""
+        now_live = self._live.get(entry.room)
+        if now_live is not None:
+            self.follow(now_live, entry.last)
+        if self._peers is not None:
+            self._peers.appended(entry)
+        for answer in entry.answers:
+            answer(Reply(entry.last, result_of(entry.happened)))
 
     def _failed(self, entry: Entry, failure: TableForgeError) -> None:
         live = entry.live
         live.recent.pop((entry.user, entry.command.id), None)
         if entry.life == live.life:
             live.give_up()
+        one = Waiting(entry.user, entry.command, entry.answers, entry.began)
         if isinstance(failure, DuplicateCommand):
             self._chore(self._answer_repeat(entry, failure.found))
-        elif (
-            isinstance(failure, VersionConflict) and entry.attempts < ATTEMPTS and not live.dropped
-        ):
-            self._decide(
-                live, entry.user, entry.command, entry.answers, entry.began, entry.attempts + 1
-            )
+            self.follow(live, failure.found.offset)
+        elif not isinstance(failure, VersionConflict):
+            self._refuse(one, failure)
+        elif live.dropped or time.monotonic() - entry.began > CONTENTION_SECONDS:
+            self._refuse(one, BUSY)
+        elif failure.actual < live.durable.version:
+            self._refuse(one, BUSY)
+            self.log_lost(live)
         else:
-            if isinstance(failure, VersionConflict):
-                failure = Unavailable(
-                    "The command was not carried out.",
-                    "The room was busy, or is being closed.",
-                    "Send it again.",
-                )
-            for answer in entry.answers:
-                answer(failure)
+            COUNTERS.room_conflicts += 1
+            behind = [one, *self._advance(live, failure.missed)]
+            self.follow(live, failure.actual)
+            for each in behind:
+                self._admit(live, each)
         if not live.durable.version and not live.pending:
             self.drop(live)  # its very first command failed: there is no such room
 
+    # What other writers appended
+
+    def apply(self, live: LiveRoom, rows: Sequence[StoredEvent]) -> None:
+        """Fold and publish what others appended, as far as it follows on what the room holds.
+
+        Commands that were decided on what is now out of date are decided anew, in their order.
+        """
+        for one in self._advance(live, rows):
+            self._admit(live, one)
+
+    def _advance(self, live: LiveRoom, rows: Sequence[StoredEvent]) -> list[Waiting]:
+        """Fold and publish; returns the commands that must be decided anew because of it."""
+        overtaken: list[Waiting] = []
+        for row in rows:
+            before = live.durable
+            if row.offset <= before.version:
+                continue
+            event = codec.decode_event(row.version, row.data)
+            mine = next((one for one in live.pending if not one.superseded), None)
+            if row.offset > before.version + 1 or (
+                mine is not None and (mine.command.id, mine.user) == (event.id, event.by)
+            ):
+                # A gap; or our own command, of whose outcome we are about to hear.
+                break
+            after = evolve(before, event)
+            viewed = view(before, event, after, row.data)
+            live.durable = after
+            if live.head is before:
+                live.head = after
+            else:
+                for entry in live.pending:
+                    if not entry.superseded:
+                        entry.superseded = entry.withdrawn = True
+                        live.recent.pop((entry.user, entry.command.id), None)
+                        overtaken.append(
+                            Waiting(entry.user, entry.command, entry.answers, entry.began)
+                        )
+                live.give_up()
+            live.ring.append(viewed)
+            self._publish(live, viewed, event)
+        return overtaken
+
+    def follow(self, live: LiveRoom, upto: int) -> None:
+        """Read from the log what the room lacks up to an offset; its commands wait meanwhile."""
+        if live.durable.version >= upto or live.dropped:
+            return
+        live.wanted = max(live.wanted, upto)
+        if live.behind is None:
+            live.behind = asyncio.get_running_loop().create_task(self._follow(live))
+            self._keep(live.behind)
+
+    async def _follow(self, live: LiveRoom) -> None:
+        refusal: TableForgeError | None = None
+        pause = Pause()
+        try:
+            while live.durable.version < live.wanted and not live.dropped:
+                known = live.durable.version
+                self.apply(live, await self._log.read(live.id, after=known, limit=PAGE))
+                if live.durable.version == known:
+                    break  # it is our own command that stands next, or the room is gone
+                await pause.now_and_then()
+        except TableForgeError as unavailable:
+            refusal = unavailable
+        finally:
+            live.behind = None
+            waiting, live.waiting = live.waiting, deque()
+            for one in waiting:
+                if refusal is not None:
+                    self._refuse(one, refusal)
+                else:
+                    self._admit(live, one)
+
+    async def reach(self, live: LiveRoom, offset: int) -> None:
+        """Return once the room holds everything up to an offset that the log is known to hold, or has left memory.
+
+        Raises `Unavailable` when the log does not give it.
+        """
+        for _ in range(REACHING_ATTEMPTS):
+            if live.durable.version >= offset or live.dropped:
+                return
+            self.follow(live, offset)
+            if live.behind is not None:
+                await asyncio.shield(live.behind)
+            elif live.pending:
+                await self._outcome_of(live.pending[0])
+        if live.durable.version < offset and not live.dropped:
+            raise BUSY
+
+    async def _outcome_of(self, entry: Entry) -> None:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: Reply | TableForgeError) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        entry.answers.append(answer)
+        await ended
+
+    # Answers to what appends nothing
+
     async def _answer_unappended(
-        self,
-        live: LiveRoom,
-        user: str,
-        command: Command | HouseCommand,
-        answers: list[Answer],
-        refusal: TableForgeError | None,
-        began: float,
+        self, live: LiveRoom, one: Waiting, refusal: TableForgeError | None, decided_on: Room
     ) -> None:
-        """A refused command, or one that changes nothing, may be the repeat of one that the log knows."""
+        """A refused command, or one that changes nothing, may be the repeat of one that the log knows, or have been
+        decided on what another instance has changed meanwhile."""
         outcome: Reply | TableForgeError
         try:
-            found = await self._log.find(live.id, command_key(live.id, user, command.id))
+            found = await self._log.find(live.id, command_key(live.id, one.user, one.command.id))
             if found is not None:
-                outcome = await self._first_reply(live.id, command, found)
-            elif refusal is not None:
-                outcome = refusal
-            elif live.pending:
-                self._follow(live.pending[-1], user, command, answers, began)
-                return
+                outcome = await self._first_reply(live.id, one.command, found)
             else:
-                outcome = Reply(live.durable.version)
+                if self._peers is not None and not one.sure:
+                    await self._peers.caught_up(live)
+                    if live.head is not decided_on:
+                        self._admit(live, one._replace(sure=True))
+                        return
+                if refusal is not None:
+                    outcome = refusal
+                elif live.pending:
+                    self._answer_with(live.pending[-1], one)
+                    return
+                else:
+                    outcome = Reply(live.durable.version)
         except TableForgeError as failure:
             outcome = failure
-        for answer in answers:
+        for answer in one.answers:
             answer(outcome)
-        COMMANDS.observe(time.monotonic() - began)
+        COMMANDS.observe(time.monotonic() - one.began)
 
-    def _follow(
-        self,
-        entry: Entry,
-        user: str,
-        command: Command | HouseCommand,
-        answers: list[Answer],
-        began: float,
-    ) -> None:
+    def _answer_with(self, entry: Entry, one: Waiting) -> None:
         """Answer a command that changed nothing once what it was decided on is durable, or decide it anew.
 
         It may be somebody else's entry: of its outcome nothing but the offset is the sender's business.
@@ -327,9 +470,9 @@ class RoomEngine:
 
         def ended(outcome: Reply | TableForgeError) -> None:
             if isinstance(outcome, TableForgeError):
-                self._decide(entry.live, user, command, answers, began, attempts=0)
+                self._admit(entry.live, one)
             else:
-                for answer in answers:
+                for answer in one.answers:
                     answer(Reply(outcome.offset))
 
         entry.answers.append(ended)
@@ -361,7 +504,9 @@ class RoomEngine:
         return Reply(found.offset, result_of(made))
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._chores.add(task)
         task.add_done_callback(self._chore_done)
 
@@ -383,21 +528,39 @@ class RoomEngine:
         live = LiveRoom(
             room, epoch=secrets.token_hex(8), ring=self._ring(), saved=0, now=time.monotonic()
         )
-        self._live[room.id] = live
-        self._decide(live, user, command, [answer], live.used, attempts=0)
+        self._hold(live)
+        self._decide(live, Waiting(user, command, [answer], live.used))
 
     def live_nowait(self, room: str) -> LiveRoom | None:
         """The room if it is in memory."""
         return self._live.get(room)
 
+    def _hold(self, live: LiveRoom) -> None:
+        self._live[live.id] = live
+        if self._peers is not None:
+            self._peers.opened(live)
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else appends to the log: what is in memory is all there is."""
+        return self._peers is None
+
+    def rooms(self) -> list[LiveRoom]:
+        """The rooms in memory."""
+        return list(self._live.values())
+
     async def open(self, room: str) -> LiveRoom:
         """The room, loaded from the log if need be; one load at a time for each room.
 
-        Raises `StreamMissing`, or `Unavailable` when as many rooms as may be are in use.
+        It holds whatever was acknowledged before the call, by whichever instance. Raises `StreamMissing`, or `Unavailable`
+        when as many rooms as may be are in use.
         """
-        live = self._live.get(room)
-        if live is not None and live.durable.version > 0:
-            return live
+        while (live := self._live.get(room)) is not None and live.durable.version > 0:
+            if self._peers is None:
+                return live
+            await self._peers.caught_up(live)
+            if not live.dropped:
+                return live
         task = self._opening.get(room)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._load(room))
@@ -418,7 +581,7 @@ class RoomEngine:
             saved=loaded.saved,
             now=time.monotonic(),
         )
-        self._live[room] = live
+        self._hold(live)
         return live
 
     def _ring(self) -> Ring:
@@ -435,13 +598,27 @@ class RoomEngine:
         self.drop(min(idle, key=lambda live: live.used))
 
     def _busy(self, live: LiveRoom) -> bool:
-        return bool(live.pending) or self._listened(live.id)
+        return bool(live.pending or live.waiting or live.behind) or self._listened(live.id)
 
     def drop(self, live: LiveRoom) -> None:
         """Take a room out of memory. What is under way for it is still answered, but no longer tried again."""
         live.dropped = True
         if self._live.get(live.id) is live:
             del self._live[live.id]
+            if self._peers is not None:
+                self._peers.closed(live)
+
+    def invalidate(self, live: LiveRoom) -> None:
+        """Take a room out of memory that is not what the log holds; whoever listens begins anew with a snapshot."""
+        self.drop(live)
+        self._invalidated(live.id)
+
+    def log_lost(self, live: LiveRoom) -> None:
+        """The log ends before what it once acknowledged, as after a fail-over to a late standby: begin another life of it,
+        so that nobody takes the new events for those that are lost."""
+        log.error("the log lost its tail", room=live.id, held=live.durable.version)
+        self.invalidate(live)
+        self._chore(self._log.renew_epoch(live.id, secrets.token_hex(8)))
 
     def sweep(self) -> None:
         """Take the rooms out of memory that nobody has used for a while, each with a snapshot of its last state."""

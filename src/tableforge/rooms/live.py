@@ -4,8 +4,10 @@ Commands are decided ahead of the disk: `head` runs in front of `durable` by the
 told to anybody comes from `durable` alone. State is immutable, so giving up on what failed is one assignment.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -31,7 +33,11 @@ Answer = Callable[[Reply | TableForgeError], None]
 
 
 class Entry(Append, eq=False, kw_only=True):
-    """A command that was decided and waits for the disk, with everything that happens once it is there."""
+    """A command that was decided and waits for the disk, with everything that happens once it is there.
+
+    It is `superseded` when another instance's event took its place in the log: it was decided anew, as another entry, and
+    its own outcome concerns nobody.
+    """
 
     live: "LiveRoom"
     user: str
@@ -42,7 +48,17 @@ class Entry(Append, eq=False, kw_only=True):
     answers: list[Answer]
     began: float
     life: int
-    attempts: int
+    superseded: bool = False
+
+
+class Waiting(NamedTuple):
+    """A command that is to be decided. `sure` says that the room has caught up with its log for it already."""
+
+    user: str
+    command: Command | HouseCommand
+    answers: list[Answer]
+    began: float
+    sure: bool = False
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -55,11 +71,13 @@ class Done(msgspec.Struct, frozen=True):
 class LiveRoom:
     """One room in memory. Only `RoomEngine` changes it.
 
-    `life` goes up whenever what was decided ahead of the disk is given up.
+    `life` goes up whenever what was decided ahead of the disk is given up. While the room is known to lack what the log
+    holds up to `wanted`, `behind` is the task that reads it, and commands lie in `waiting`.
     """
 
     __slots__ = (
-        "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "used"
+        "behind", "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "used",
+        "waiting", "wanted",
     )  # fmt: skip
 
     def __init__(self, room: Room, *, epoch: str, ring: Ring, saved: int, now: float) -> None:
@@ -73,6 +91,9 @@ class LiveRoom:
         self.life = 0
         self.dropped = False
         self.pending: deque[Entry] = deque()
+        self.behind: asyncio.Task[None] | None = None
+        self.waiting: deque[Waiting] = deque()
+        self.wanted = 0
         self.recent: dict[tuple[str, str], Entry | Done] = {}
 
     def remember(self, entry: Entry, reply: Reply) -> None:
@@ -95,3 +116,26 @@ class LiveRoom:
 
 Publish = Callable[[LiveRoom, Viewed, Event], None]
 """Told of each event once it is durable, in order, before the command's reply."""
+
+
+class Peers(Protocol):
+    """The other instances of a fleet, as the rooms of this one know them; there are none when a server is alone."""
+
+    def opened(self, live: LiveRoom) -> None:
+        """A room came into memory: its news are wanted from now on."""
+        ...
+
+    def closed(self, live: LiveRoom) -> None:
+        """A room left memory."""
+        ...
+
+    def appended(self, entry: Entry) -> None:
+        """A command of this instance is durable: tell the others."""
+        ...
+
+    async def caught_up(self, live: LiveRoom) -> None:
+        """Return once the room holds everything that was acknowledged anywhere before this call.
+
+        Raises `Unavailable` while the log cannot say.
+        """
+        ...

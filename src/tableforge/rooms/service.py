@@ -95,7 +95,7 @@ class RoomService:
         recovery_events: int,
         online: Callable[[str], frozenset[str]],
         uploaded: Callable[[str, str], Awaitable[bool]],
-        deleted: Callable[[str], None],
+        deleted: Callable[[str], Awaitable[None]],
     ) -> None:
         self._log = log
         self.engine = engine
@@ -272,7 +272,7 @@ class RoomService:
             raise Forbidden("The table was not deleted.", "Only a GM may do that.", "Ask a GM.")
         await self._log.delete(room, at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.engine.drop(live)
-        self._deleted(room)
+        await self._deleted(room)
 
     async def rooms_with_seat(self, user: str) -> list[str]:
         """The ids of all rooms in which the user has a seat."""
