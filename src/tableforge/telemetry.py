@@ -107,6 +107,11 @@ class Counters:
     """Plain numbers that the gateway and the rooms count in: `COUNTERS.messages_in += 1`."""
 
     __slots__ = (
+        "bus_dropped",
+        "bus_in",
+        "bus_out",
+        "bus_servers",
+        "bus_servers_up",
         "connection_attempts",
         "connection_failures",
         "connections",
@@ -121,6 +126,11 @@ class Counters:
     )
 
     def __init__(self) -> None:
+        self.bus_in = 0
+        self.bus_out = 0
+        self.bus_dropped = 0
+        self.bus_servers = 0
+        self.bus_servers_up = 0
         self.connections = 0
         self.connection_attempts = 0
         self.connection_failures = 0
@@ -138,6 +148,7 @@ class Counters:
 COUNTERS: Final = Counters()
 MESSAGES: Final = Histogram()
 COMMANDS: Final = Histogram()
+BUS_LAG: Final = Histogram()
 EVENT_LAG: Final = Histogram()
 STATEMENTS: Final = Family()
 REQUESTS: Final = Family()
@@ -242,6 +253,35 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
             "From an event's commit on another instance to its delivery here; the hosts' clocks are compared.",
         ),
         single(EVENT_LAG),
+    )
+    yield (
+        Declared(
+            "bus_messages_total",
+            "counter",
+            "Messages that came over the bus, were given to it, or were dropped because a server of it was away.",
+            ("direction",),
+        ),
+        ((("in",), count.bus_in), (("out",), count.bus_out), (("dropped",), count.bus_dropped)),
+    )
+    yield (
+        Declared(
+            "bus_lag_seconds",
+            "histogram",
+            "Time in which this instance's own messages go round the bus.",
+        ),
+        single(BUS_LAG),
+    )
+    yield (
+        Declared(
+            "bus_servers",
+            "gauge",
+            "Servers of the bus that carry this instance's messages, and that do not.",
+            ("state",),
+        ),
+        (
+            (("up",), count.bus_servers_up),
+            (("down",), count.bus_servers - count.bus_servers_up),
+        ),
     )
     yield (
         Declared("rooms_live", "gauge", "Rooms held in memory now."),
