@@ -139,7 +139,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             deleted=audience.deleted,
         )
         sessions = Sessions(database, lifetime_seconds=settings.access.session_lifetime_seconds)
-        sessions.on_signed_out(lambda session: hub.sign_out(session.session_id))
+        sessions.on_signed_out(hub.sign_out)
 
         def unready() -> TableForgeError | None:
             if draining():

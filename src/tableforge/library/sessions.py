@@ -1,7 +1,8 @@
 """Sessions: who a token stands for, kept in memory for the calls that ask it all the time.
 
 A token is 256 random bits and known only to its bearer; the database and this process hold its digest. A session slides:
-use renews it. Signing out ends it at once, whatever a look-up that is under way has read before.
+use renews it. Signing out ends it at once, in every instance of a fleet, whatever a look-up that is under way has read
+before.
 """
 
 import secrets
@@ -14,6 +15,7 @@ from msgspec import Struct, structs
 
 from tableforge.database import Database, Statement
 from tableforge.errors import Unauthorized, Unavailable
+from tableforge.library.notices import SIGNED_OUT, USER_RENAMED, Notices
 from tableforge.library.users import INSERT_USER, User, Users, digest_of, random_id
 
 SESSION_COOKIE = "tableforge_session"
@@ -106,6 +108,9 @@ def not_signed_in() -> Unauthorized:
 class Sessions:
     """The repository of sessions and recovery codes, with at most `held` sessions in memory.
 
+    With `notices` what ends or renames a session elsewhere is heard of here; while they do not come through, memory is
+    not believed and the database asked.
+
     Raises `Unavailable` while the database is out of reach and memory does not know the answer.
     """
 
@@ -116,8 +121,10 @@ class Sessions:
         lifetime_seconds: float,
         held: int = 10_000,
         clock: Callable[[], float] = time.time,
+        notices: Notices | None = None,
     ) -> None:
         self._database = database
+        self._notices = notices
         self._users = Users(database)
         self._lifetime = lifetime_seconds
         self._renew_after = min(RENEW_AFTER_SECONDS, lifetime_seconds / RENEWALS_A_LIFE)
@@ -127,10 +134,14 @@ class Sessions:
         self._held: OrderedDict[bytes, Held] = OrderedDict()
         self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._renames = 0
-        self._listeners: list[Callable[[Session], None]] = []
+        self._listeners: list[Callable[[str], None]] = []
+        if notices is not None:
+            notices.on(SIGNED_OUT, self._end)
+            notices.on(USER_RENAMED, self._forget_user)
+            notices.on_gap(self._held.clear)
 
-    def on_signed_out(self, listener: Callable[[Session], None]) -> None:
-        """Have `listener` called with every session that is signed out, after its token stopped working."""
+    def on_signed_out(self, listener: Callable[[str], None]) -> None:
+        """Have `listener` called with the id of every session that is signed out, after its token stopped working."""
         self._listeners.append(listener)
 
     async def begin(self, name: str) -> Begun:
@@ -171,15 +182,20 @@ class Sessions:
         """The session of this token if memory alone can say so; otherwise ask `authenticate`."""
         held = self._held.get(digest_of(token))
         now = self.now()
-        if held is None or now >= held.renew_at or now >= held.session.expires:
+        if held is None or not self._current or now >= held.renew_at or now >= held.session.expires:
             return None
         return held.session
+
+    @property
+    def _current(self) -> bool:
+        """Whether memory can be believed."""
+        return self._notices is None or self._notices.current
 
     async def authenticate(self, token: str) -> Session:
         """The session of this token, renewed by this use; raises Unauthorized."""
         digest = digest_of(token)
         held = self._held.get(digest)
-        if held is None:
+        if held is None or not self._current:
             held = await self._load(digest)
         else:
             self._held.move_to_end(digest)
@@ -187,8 +203,10 @@ class Sessions:
         if held is None or now >= held.session.expires:
             self._held.pop(digest, None)
             raise not_signed_in()
-        if now >= held.renew_at:
+        if now >= held.renew_at and digest in self._held:
             held = await self._renew(digest, held.session, now)
+            if digest in self._ended:
+                raise not_signed_in()
         return held.session
 
     async def _load(self, digest: bytes) -> Held | None:
@@ -205,15 +223,22 @@ class Sessions:
         return held
 
     async def _renew(self, digest: bytes, session: Session, now: float) -> Held:
-        """Let the session's life begin anew; where that cannot be written, it stays good for the life it has."""
+        """Let the session's life begin anew; where that cannot be written, it stays good for the life it has.
+
+        Raises Unauthorized if there is no such session any more.
+        """
         held = Held(structs.replace(session, expires=now + self._lifetime), now + self._renew_after)
         self._hold(digest, held)
         try:
-            await self._database.write(
+            renewed = await self._database.write(
                 RENEW_SESSION, milliseconds(now), milliseconds(held.session.expires), digest
             )
         except Unavailable as unavailable:
             log.warning("session_not_renewed", reason=str(unavailable))
+        else:
+            if not renewed:
+                self._held.pop(digest, None)
+                raise not_signed_in()
         return held
 
     def _hold(self, digest: bytes, held: Held) -> None:
@@ -223,24 +248,41 @@ class Sessions:
             self._held.popitem(last=False)
 
     async def sign_out(self, session: Session) -> None:
-        """End this session: when this returns its token works nowhere, and its listeners were told."""
+        """End this session: when this returns its token works nowhere here, and the other instances are being told."""
         digest = bytes.fromhex(session.session_id)
-        await self._database.write(DELETE_SESSION, digest)
+        if self._notices is None:
+            await self._database.write(DELETE_SESSION, digest)
+            self._end(session.session_id)
+        else:
+            notice = self._notices.draft(SIGNED_OUT, session.session_id)
+            await self._database.write_all([(DELETE_SESSION, (digest,)), notice.step])
+            self._notices.told(notice)
+
+    def _end(self, session_id: str) -> None:
+        digest = bytes.fromhex(session_id)
         self._ended[digest] = None
         while len(self._ended) > self._bound:
             self._ended.popitem(last=False)
         self._held.pop(digest, None)
         for listener in self._listeners:
-            listener(session)
+            listener(session_id)
 
     async def rename(self, session: Session, name: str) -> Session:
         """Give the session's user another name, in all their sessions."""
-        await self._users.rename(session.user_id, name)
-        self._renames += 1
-        for digest, held in self._held.items():
-            if held.session.user_id == session.user_id:
-                self._held[digest] = Held(structs.replace(held.session, name=name), held.renew_at)
+        if self._notices is None:
+            await self._users.rename(session.user_id, name)
+            self._forget_user(session.user_id)
+        else:
+            notice = self._notices.draft(USER_RENAMED, session.user_id)
+            await self._users.rename(session.user_id, name, notice.step)
+            self._notices.told(notice)
         return structs.replace(session, name=name)
+
+    def _forget_user(self, user_id: str) -> None:
+        """Have the sessions of this user read anew, also by look-ups that are under way."""
+        self._renames += 1
+        for digest in [one for one, held in self._held.items() if held.session.user_id == user_id]:
+            del self._held[digest]
 
     async def recovery_code(self, user_id: str) -> str:
         """Make a code that signs this user in elsewhere; it takes the place of an earlier one."""

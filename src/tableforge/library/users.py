@@ -6,7 +6,7 @@ import secrets
 
 from msgspec import Struct
 
-from tableforge.database import Database, Statement
+from tableforge.database import Database, Statement, Step
 from tableforge.errors import NotFound
 
 INSERT_USER = Statement("user.insert", "INSERT INTO users (id, name, created_ms) VALUES (?, ?, ?)")
@@ -40,7 +40,8 @@ class Users:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def rename(self, user_id: str, name: str) -> None:
-        """Give a user another name; raises NotFound."""
-        if not await self._database.write(RENAME_USER, name, user_id):
+    async def rename(self, user_id: str, name: str, *steps: Step) -> None:
+        """Give a user another name, in one transaction with these steps; raises NotFound."""
+        renamed, *_ = await self._database.write_all([(RENAME_USER, (name, user_id)), *steps])
+        if not renamed:
             raise NotFound("There is no such user.")
