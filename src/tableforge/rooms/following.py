@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class Follower:
     """The `Peers` of a room engine in a fleet.
 
-    `origin` names this process; `deleted` hears of rooms that are gone. `heads_interval` (seconds) is how often the log is
+    `origin` names this process; `deleted` hears of rooms that are gone, `forgotten` of those that leave memory. `heads_interval` (seconds) is how often the log is
     asked about rooms that the bus does not carry, `check_interval` how often about all others.
     """
 
@@ -46,6 +46,7 @@ class Follower:
         check_interval: float,
         listened: Callable[[str], bool],
         deleted: Callable[[str], None],
+        forgotten: Callable[[str], None],
     ) -> None:
         self._log = log
         self._bus = bus
@@ -54,6 +55,7 @@ class Follower:
         self._check_interval = check_interval
         self._listened = listened
         self._deleted = deleted
+        self._forgotten = forgotten
         self._engine: RoomEngine | None = None
         self._early: dict[str, dict[int, StoredEvent]] = {}
         self._asked: dict[LiveRoom, asyncio.Future[Head | None]] = {}
@@ -87,6 +89,7 @@ class Follower:
     def closed(self, live: LiveRoom) -> None:
         """See `Peers`."""
         self._early.pop(live.id, None)
+        self._forgotten(live.id)
         if self._bus is not None:
             self._bus.unlisten(room_channel(live.id))
 

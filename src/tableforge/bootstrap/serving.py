@@ -1,49 +1,27 @@
-"""Settings in, running server out: the only place that picks implementations and puts the parts together."""
+"""From settings to a server that answers on its port, and down again in order."""
 
 import asyncio
 import contextlib
 import errno
 import gc
 import logging
-import os
-import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
 
 import structlog
 import uvicorn
 import uvloop
 
-from tableforge.api.app import create_app
-from tableforge.api.audience import Audience
-from tableforge.api.centrifuge import Gateway, GatewaySettings
-from tableforge.api.edge import Application
 from tableforge.api.listener import Listener
-from tableforge.api.uploads import Inbox
-from tableforge.api.websocket import Endpoint
+from tableforge.bootstrap.assembly import Assembly, assemble
 from tableforge.config import Settings
-from tableforge.database.sqlite import SqliteDatabase
-from tableforge.errors import Draining, StartRefused, TableForgeError
-from tableforge.eventlog.sqlite import SqliteEventLog
-from tableforge.files import Limits as FileLimits
-from tableforge.files.importer import Importer
-from tableforge.hub.hub import Hub
-from tableforge.library.asset_stores import FolderBytes
-from tableforge.library.assets import Assets
-from tableforge.library.invites import Invites
-from tableforge.library.sessions import Sessions
+from tableforge.errors import StartRefused, TableForgeError
 from tableforge.protocol.close_codes import CloseCode
-from tableforge.rooms.engine import RoomBounds, RoomEngine
-from tableforge.rooms.service import RoomService
 from tableforge.telemetry import COUNTERS, configure_logging
 
-STATIC = Path(__file__).parent / "web" / "static"
 BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 5.0
 ASSET_SWEEP_SECONDS = 86_400.0
@@ -52,19 +30,6 @@ SWITCH_SECONDS = 0.0005
 """How long the writer thread waits for the interpreter beside a busy loop: a tenth of Python's default."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
-    """The parts of one running server."""
-
-    settings: Settings
-    database: SqliteDatabase
-    log: SqliteEventLog
-    engine: RoomEngine
-    assets: Assets
-    endpoint: Endpoint
-    app: Application
 
 
 class Server(uvicorn.Server):
@@ -99,109 +64,6 @@ class Server(uvicorn.Server):
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("draining failed", error=repr(error))
         self.should_exit = True
-
-
-@contextlib.asynccontextmanager
-async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> AsyncIterator[Assembly]:
-    """Open the data folder and put the parts together; raises `StartRefused`."""
-    async with SqliteDatabase(settings.storage.folder) as database:
-        event_log = SqliteEventLog(
-            database, commit_interval=settings.eventlog.commit_interval_ms / 1000
-        )
-        hub = Hub()
-        audience = Audience(hub)
-        engine = RoomEngine(
-            event_log,
-            RoomBounds(
-                recent_events=settings.rooms.recent_events,
-                recent_bytes=settings.rooms.recent_bytes,
-                snapshot_every=settings.eventlog.snapshot_every_events,
-                in_memory=settings.rooms.in_memory,
-                idle_seconds=settings.rooms.idle_seconds,
-                commands_rate=settings.limits.commands_per_second,
-                commands_burst=settings.limits.commands_burst,
-            ),
-            publish=audience.hear,
-            listened=audience.listened,
-        )
-        uploads = settings.uploads
-        assets = Assets(
-            database,
-            FolderBytes(settings.storage.assets),
-            room_max_bytes=uploads.room_max_bytes,
-        )
-        rooms = RoomService(
-            event_log,
-            engine,
-            recovery_events=settings.rooms.recovery_events,
-            online=audience.online,
-            uploaded=assets.uploaded_by,
-            deleted=audience.deleted,
-        )
-        sessions = Sessions(database, lifetime_seconds=settings.access.session_lifetime_seconds)
-        sessions.on_signed_out(hub.sign_out)
-
-        def unready() -> TableForgeError | None:
-            if draining():
-                return Draining("This server is about to stop.", "", "Connect again in a moment.")
-            return database.trouble
-
-        def closing() -> TableForgeError | None:
-            return unready() if draining() else None
-
-        gateway = Gateway(
-            GatewaySettings(
-                ping_seconds=round(settings.sockets.ping_seconds),
-                pong_seconds=settings.sockets.pong_seconds,
-                connect_seconds=settings.sockets.connect_timeout_seconds,
-                buffer_bytes=settings.sockets.buffer_bytes,
-                message_bytes=settings.sockets.max_message_bytes,
-                live_rate=settings.limits.live_per_second,
-            ),
-            hub=hub,
-            rooms=rooms,
-            sessions=sessions,
-        )
-        inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
-        inbox.open()
-        COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
-        yield Assembly(
-            settings=settings,
-            database=database,
-            log=event_log,
-            engine=engine,
-            assets=assets,
-            endpoint=Endpoint(gateway, settings, unready=closing),
-            app=create_app(
-                settings=settings,
-                rooms=rooms,
-                sessions=sessions,
-                invites=Invites(database),
-                assets=assets,
-                importer=Importer(
-                    FileLimits(max_bytes=uploads.max_bytes, max_pixels=uploads.max_pixels)
-                ),
-                inbox=inbox,
-                static=STATIC,
-                admin_token=admin_token(settings),
-                unready=unready,
-            ),
-        )
-
-
-def admin_token(settings: Settings) -> str:
-    """The token of /api/admin: the setting, else the one that was once generated into the data folder."""
-    if settings.access.admin_token is not None:
-        return settings.access.admin_token
-    path = settings.storage.admin_token
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        token = secrets.token_urlsafe(32)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(token + "\n")
-        return token
 
 
 def bind(settings: Settings) -> list[socket.socket]:
@@ -247,9 +109,9 @@ async def housekeeping(assembly: Assembly) -> None:
         try:
             assembly.engine.sweep()
             COUNTERS.rooms_live = assembly.engine.rooms_in_memory
-            if assembly.database.trouble is not None:
-                await assembly.database.probe()
-            if time.monotonic() >= sweep_due:
+            if assembly.store.trouble() is not None:
+                await assembly.store.probe()
+            elif time.monotonic() >= sweep_due:
                 sweep_due = time.monotonic() + ASSET_SWEEP_SECONDS
                 await assembly.assets.sweep()
         except TableForgeError as error:
@@ -259,7 +121,8 @@ async def housekeeping(assembly: Assembly) -> None:
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until a signal says to stop. `announce` is told the address once the server answers there.
 
-    Raises `StartRefused` when it cannot start: port or data folder in use, folder not writable, damaged database.
+    Raises `StartRefused` when it cannot start: port or data folder in use, folder not writable, damaged database; later
+    on as well, when a fleet's database turns out to refuse us.
     """
     for chatty in ("uvicorn.error", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -298,17 +161,27 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 ),
                 lambda: asyncio.get_running_loop().create_task(drain()),
             )
+            port = sockets[0].getsockname()[1]
+            host = settings.serving.host
+            name = f"[{host}]" if ":" in host else host
+
+            def started(ready: "asyncio.Task[None]") -> None:
+                if ready.cancelled():
+                    return
+                if ready.exception() is None:
+                    announce(f"http://{name}:{port}{settings.serving.base_path}")
+                else:
+                    server.should_exit = True
+
             quiet_interpreter()
             chores = asyncio.create_task(housekeeping(assembly))
+            assembly.ready.add_done_callback(started)
             try:
-                port = sockets[0].getsockname()[1]
-                host = settings.serving.host
-                announce(
-                    f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.serving.base_path}"
-                )
                 await server.serve(sockets)
             finally:
                 chores.cancel()
+            if assembly.ready.done():
+                await assembly.ready
     finally:
         for one in sockets:
             one.close()

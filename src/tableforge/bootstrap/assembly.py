@@ -1,0 +1,186 @@
+"""The parts of one server, put together."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tableforge.api.app import create_app
+from tableforge.api.audience import Audience
+from tableforge.api.centrifuge import Gateway, GatewaySettings
+from tableforge.api.edge import Application
+from tableforge.api.uploads import Inbox
+from tableforge.api.websocket import Endpoint
+from tableforge.bootstrap.fleet import Fleet
+from tableforge.bootstrap.stores import Store, embedded, shared
+from tableforge.config import Settings
+from tableforge.errors import Draining, TableForgeError, Unavailable
+from tableforge.files import Limits as FileLimits
+from tableforge.files.importer import Importer
+from tableforge.hub.hub import Hub
+from tableforge.library.assets import Assets
+from tableforge.library.invites import Invites
+from tableforge.library.sessions import Sessions
+from tableforge.protocol.frames import ClientInfo
+from tableforge.rooms.engine import RoomBounds, RoomEngine
+from tableforge.rooms.live import LiveRoom
+from tableforge.rooms.service import RoomService
+from tableforge.telemetry import COUNTERS
+
+STATIC = Path(__file__).parent.parent / "web" / "static"
+
+STARTING = Unavailable(
+    "This server is about to serve.", "It has not started yet.", "Try again in a moment."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The parts of one running server. `ready` ends once it serves, or with the reason why it never will."""
+
+    settings: Settings
+    store: Store
+    engine: RoomEngine
+    assets: Assets
+    hub: Hub
+    endpoint: Endpoint
+    app: Application
+    ready: "asyncio.Task[None]"
+
+
+@contextlib.asynccontextmanager
+async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> AsyncIterator[Assembly]:
+    """Open what there is and put the parts together; raises `StartRefused`.
+
+    A fleet's database need not be there yet: `/ready` says so until it is.
+    """
+    is_fleet = settings.database.chosen
+    settings.storage.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with (shared if is_fleet else embedded)(settings) as store:
+        hub = Hub()
+        audience = Audience(hub)
+        fleet = Fleet(settings, store, hub, audience) if is_fleet else None
+
+        async def deleted(room: str) -> None:
+            audience.deleted(room)
+
+        engine = RoomEngine(
+            store.log,
+            RoomBounds(
+                recent_events=settings.rooms.recent_events,
+                recent_bytes=settings.rooms.recent_bytes,
+                snapshot_every=settings.eventlog.snapshot_every_events,
+                in_memory=settings.rooms.in_memory,
+                idle_seconds=settings.rooms.idle_seconds,
+                commands_rate=settings.limits.commands_per_second,
+                commands_burst=settings.limits.commands_burst,
+            ),
+            publish=audience.hear,
+            listened=audience.listened,
+            invalidated=audience.invalidated,
+            peers=fleet.follower if fleet is not None else None,
+        )
+        uploads = settings.uploads
+        assets = Assets(store.database, store.pictures, room_max_bytes=uploads.room_max_bytes)
+        rooms = RoomService(
+            store.log,
+            engine,
+            recovery_events=settings.rooms.recovery_events,
+            online=audience.online,
+            uploaded=assets.uploaded_by,
+            deleted=fleet.deleted if fleet is not None else deleted,
+        )
+        sessions = Sessions(
+            store.database, lifetime_seconds=settings.access.session_lifetime_seconds
+        )
+        sessions.on_signed_out(hub.sign_out)
+
+        async def start() -> None:
+            await store.started()
+            if fleet is not None:
+                await fleet.enter()
+
+        async with contextlib.AsyncExitStack() as stack:
+            if fleet is not None:
+                await fleet.start(engine)
+                stack.push_async_callback(fleet.close)
+            ready = asyncio.create_task(start())
+            stack.callback(ready.cancel)
+            if not is_fleet:
+                await ready
+
+            def unready() -> TableForgeError | None:
+                return closing() or store.trouble()
+
+            def closing() -> TableForgeError | None:
+                if draining():
+                    return Draining(
+                        "This server is about to stop.", "", "Connect again in a moment."
+                    )
+                if not ready.done():
+                    return store.trouble() or STARTING
+                return None
+
+            gateway = Gateway(
+                GatewaySettings(
+                    ping_seconds=round(settings.sockets.ping_seconds),
+                    pong_seconds=settings.sockets.pong_seconds,
+                    connect_seconds=settings.sockets.connect_timeout_seconds,
+                    buffer_bytes=settings.sockets.buffer_bytes,
+                    message_bytes=settings.sockets.max_message_bytes,
+                    live_rate=settings.limits.live_per_second,
+                ),
+                hub=hub,
+                rooms=rooms,
+                sessions=sessions,
+                relay=fleet.backplane.relay if fleet is not None else keep_to_ourselves,
+            )
+            inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
+            inbox.open()
+            COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
+            yield Assembly(
+                settings=settings,
+                store=store,
+                engine=engine,
+                assets=assets,
+                hub=hub,
+                endpoint=Endpoint(gateway, settings, unready=closing),
+                app=create_app(
+                    settings=settings,
+                    rooms=rooms,
+                    sessions=sessions,
+                    invites=Invites(store.database),
+                    assets=assets,
+                    importer=Importer(
+                        FileLimits(max_bytes=uploads.max_bytes, max_pixels=uploads.max_pixels)
+                    ),
+                    inbox=inbox,
+                    static=STATIC,
+                    admin_token=admin_token(settings),
+                    unready=unready,
+                ),
+                ready=ready,
+            )
+
+
+def keep_to_ourselves(live: LiveRoom, sender: ClientInfo, data: bytes) -> None:
+    """Alone there is nobody to hand a live signal on to."""
+
+
+def admin_token(settings: Settings) -> str:
+    """The token of /api/admin: the setting, else the one that was once generated into the data folder."""
+    if settings.access.admin_token is not None:
+        return settings.access.admin_token
+    path = settings.storage.admin_token
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(32)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+        return token

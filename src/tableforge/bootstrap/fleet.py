@@ -1,0 +1,175 @@
+"""One instance among others: the bus, the registry, presence and notices, wired to the rooms and the hub."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+
+from tableforge.api.audience import Audience
+from tableforge.api.backplane import Backplane
+from tableforge.bootstrap.stores import Store
+from tableforge.bus import Bus
+from tableforge.config import Settings
+from tableforge.errors import TableForgeError
+from tableforge.hub.hub import Hub
+from tableforge.hub.presence import Presence
+from tableforge.library.instances import Instances, Myself
+from tableforge.library.notices import ROOM_DELETED, Notices
+from tableforge.protocol.bus_messages import Present
+from tableforge.protocol.channels import live_channel, room_channel
+from tableforge.protocol.frames import ClientInfo
+from tableforge.rooms.engine import RoomEngine
+from tableforge.rooms.following import Follower
+
+NOTICES_SECONDS = 1.0
+"""How often notices are looked for while the bus carries them."""
+POSITIONS_SECONDS = 2.0
+"""How often a room's position is compared with the log's while the bus carries it."""
+TICK_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+def _bus(settings: Settings, origin: str) -> Bus | None:
+    if not settings.redis.chosen:
+        return None
+    from tableforge.bus.redis import RedisBus
+
+    return RedisBus(
+        settings.redis, silence_seconds=settings.fleet.bus_silence_seconds, origin=origin
+    )
+
+
+class Fleet:
+    """This instance's dealings with the others. Raises `StartRefused` for a bus that cannot be meant."""
+
+    def __init__(self, settings: Settings, store: Store, hub: Hub, audience: Audience) -> None:
+        knobs = settings.fleet
+        self._settings = settings
+        self._hub = hub
+        self._audience = audience
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.me = Myself(
+            id=settings.serving.instance_id,
+            version=version("tableforge"),
+            weight=knobs.weight,
+            has_bus=settings.redis.chosen,
+            scaling=knobs.scaling,
+        )
+        self.bus = _bus(settings, self.me.origin)
+        self.backplane = Backplane(
+            self.bus,
+            origin=self.me.origin,
+            hub=hub,
+            droppable_over=settings.sockets.buffer_bytes // 8,
+        )
+        self.notices = Notices(
+            store.database,
+            hint=self.backplane.hint,
+            trusted_seconds=knobs.expiry_seconds,
+        )
+        self.instances = Instances(
+            store.database,
+            self.me,
+            heartbeat_seconds=knobs.heartbeat_seconds,
+            expiry_seconds=knobs.expiry_seconds,
+        )
+        self.presence = Presence(
+            self.me.origin,
+            send=self.backplane.say,
+            local=self._here,
+            changed=self._moved,
+            carried=self._carried,
+            expiry_seconds=knobs.expiry_seconds,
+        )
+        self.follower = Follower(
+            store.log,
+            self.bus,
+            origin=self.me.origin,
+            heads_interval=knobs.heads_interval_ms / 1000,
+            check_interval=POSITIONS_SECONDS,
+            listened=audience.listened,
+            deleted=audience.deleted,
+            forgotten=self.presence.forget,
+        )
+        hub.join_fleet(self.presence)
+        self.notices.on(ROOM_DELETED, self._room_deleted)
+
+    async def start(self, engine: RoomEngine) -> None:
+        """Hear the others from now on; the database need not be there yet."""
+        self._engine = engine
+        self.follower.follow(engine)
+        await self.backplane.start(self.follower, self.presence, self.notices)
+
+    async def enter(self) -> None:
+        """The database is there: take our place among the instances. Raises `StartRefused`."""
+        await self.instances.register()
+        await self.notices.catch_up()
+        self._run(
+            self.notices.follow(
+                self.backplane.carries_notices,
+                every_seconds=NOTICES_SECONDS,
+                uncarried_seconds=self._settings.fleet.heads_interval_ms * 4 / 1000,
+            )
+        )
+
+    async def close(self) -> None:
+        """Leave in order."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.follower.close()
+        if self.bus is not None:
+            await self.bus.close()
+        with contextlib.suppress(TableForgeError):
+            await self.instances.leave()
+
+    async def deleted(self, room: str) -> None:
+        """A room was deleted here: everybody is to know."""
+        self._audience.deleted(room)
+        await self.notices.give(ROOM_DELETED, room)
+
+    def _room_deleted(self, room: str) -> None:
+        live = self._engine.live_nowait(room)
+        if live is not None:
+            self._engine.drop(live)
+        self._audience.deleted(room)
+
+    def _here(self, room: str) -> Sequence[Present]:
+        """Who is in a room through this instance."""
+        return [
+            Present(
+                info.client,
+                info.user,
+                info.conn_info.get("name", ""),
+                info.chan_info.get("role", ""),
+                live,
+            )
+            for live, name in ((False, room_channel(room)), (True, live_channel(room)))
+            for info in self._hub.local_infos(name)
+        ]
+
+    def _carried(self, room: str) -> bool:
+        return self.bus is not None and self.bus.carries(room_channel(room))
+
+    def _moved(
+        self,
+        room: str,
+        live: bool,  # noqa: FBT001  # as Presence calls it
+        joined: Sequence[ClientInfo],
+        left: Sequence[ClientInfo],
+    ) -> None:
+        self._hub.told(live_channel(room) if live else room_channel(room), joined, left)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the fleet failed", exc_info=error)

@@ -1,0 +1,88 @@
+"""What outlives the process: SQLite and a folder for one server, PostgreSQL and a shared store for a fleet."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tableforge.config import Settings
+from tableforge.database import Database
+from tableforge.errors import TableForgeError
+from tableforge.eventlog import EventLog
+from tableforge.library.asset_cache import AssetCache
+from tableforge.library.asset_stores import Blobs, FolderBlobs, FolderBytes, SharedBytes, TableBlobs
+from tableforge.library.assets import AssetBytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """`trouble` says why the database cannot be used now, `probe` tries whether it can be again. `started` returns once it
+    could be for the first time, and raises `StartRefused` when it never will."""
+
+    database: Database
+    log: EventLog
+    pictures: AssetBytes
+    trouble: Callable[[], TableForgeError | None]
+    probe: Callable[[], Awaitable[None]]
+    started: Callable[[], Awaitable[None]]
+
+
+async def _at_once() -> None:
+    """SQLite is open or refused the start already."""
+
+
+@contextlib.asynccontextmanager
+async def embedded(settings: Settings) -> AsyncIterator[Store]:
+    """Open the data folder; raises `StartRefused`."""
+    from tableforge.database.sqlite import SqliteDatabase
+    from tableforge.eventlog.sqlite import SqliteEventLog
+
+    async with SqliteDatabase(settings.storage.folder) as database:
+        log = SqliteEventLog(database, commit_interval=settings.eventlog.commit_interval_ms / 1000)
+        yield Store(
+            database=database,
+            log=log,
+            pictures=FolderBytes(settings.storage.assets),
+            trouble=lambda: database.trouble,
+            probe=database.probe,
+            started=_at_once,
+        )
+
+
+@contextlib.asynccontextmanager
+async def shared(settings: Settings) -> AsyncIterator[Store]:
+    """Begin to connect to PostgreSQL, which need not be there yet."""
+    from tableforge.database.postgres import PostgresDatabase
+    from tableforge.eventlog.postgres import PostgresEventLog
+
+    async with PostgresDatabase(settings.database, settings.serving.instance_id) as database:
+        log = PostgresEventLog(
+            database, commit_interval=settings.eventlog.commit_interval_ms / 1000
+        )
+        try:
+            yield Store(
+                database=database,
+                log=log,
+                pictures=_shared_pictures(settings, database),
+                trouble=lambda: database.trouble,
+                probe=database.probe,
+                started=database.started,
+            )
+        finally:
+            await log.close()
+
+
+def _shared_pictures(settings: Settings, database: Database) -> AssetBytes:
+    knobs = settings.pictures
+    blobs: Blobs
+    if knobs.url is None:
+        blobs = TableBlobs(database)
+    elif knobs.url.startswith("file://"):
+        blobs = FolderBlobs(Path(unquote(urlsplit(knobs.url).path)))
+    else:
+        from tableforge.library.asset_objects import ObjectBlobs, s3_of
+
+        blobs = ObjectBlobs(s3_of(knobs.url))
+    cache = AssetCache(settings.storage.folder / "asset-cache", max_bytes=knobs.cache_bytes)
+    return SharedBytes(database, blobs, cache)
