@@ -11,6 +11,7 @@ class CloseCode(IntEnum):
 
     SHUTDOWN = 3001
     SLOW = 3008
+    REBALANCE = 3011
     NO_PONG = 3012
     INVALID_TOKEN = 3500
     BAD_REQUEST = 3501
@@ -31,6 +32,7 @@ class CloseCode(IntEnum):
 REASONS = {
     CloseCode.SHUTDOWN: "shutdown",
     CloseCode.SLOW: "slow",
+    CloseCode.REBALANCE: "rebalance",
     CloseCode.NO_PONG: "no pong",
     CloseCode.INVALID_TOKEN: "invalid token",
     CloseCode.BAD_REQUEST: "bad request",
