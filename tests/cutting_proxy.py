@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections on demand: what a bad network does to a client."""
+"""A TCP proxy that cuts connections on demand, or swallows what they carry: what a bad network does to a client."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,17 @@ from typing import Self
 
 
 class CuttingProxy:
-    """Forwards to a port of this machine. `cut` aborts all connections, in the middle of whatever they carry."""
+    """Forwards to a port of this machine. `cut` aborts all connections, in the middle of whatever they carry.
+
+    While `swallowing`, connections are accepted and stay up, and nothing comes through them, then or later.
+    """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
+        self.swallowing = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -52,8 +56,11 @@ class CuttingProxy:
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
+            swallowed = False
             while data := await source.read(65_536):
-                target.write(data)
-                await target.drain()
+                swallowed = swallowed or self.swallowing
+                if not swallowed:
+                    target.write(data)
+                    await target.drain()
         target.transport.abort()
         self._writers.discard(target)

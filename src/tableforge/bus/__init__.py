@@ -30,10 +30,13 @@ class Bus(Protocol):
       order in which its sender sent it;
     - BU2 `publish`, `listen` and `unlisten` never wait and never raise; while a server is away its messages are dropped;
     - BU3 `resumed` is called each time listening to a channel has begun, after a break as well, before any message that is
-      sent after it;
+      sent after it; and again once another instance whose messages may have been lost on their way to the bus can send;
     - BU4 `carries` is false from at most the silence bound on after a server stops to carry messages, whatever its
       connections look like, and true again once it does and listening was resumed;
-    - BU5 what is queued for a server is bounded.
+    - BU5 what is queued for a server is bounded; with more, all of it is dropped, and that is a break.
+
+    An instance whose own way to the bus is broken is silent for the others until it is back: they are told afterwards
+    (BU3), and in time only by what does not go over the bus. `servers` says which instance is in that state.
     """
 
     async def start(self, hear: Hear, resumed: Resumed) -> None:
@@ -49,7 +52,7 @@ class Bus(Protocol):
         ...
 
     def listen(self, channel: str) -> None:
-        """Hear this channel from now on; those of one loop turn are asked for together."""
+        """Hear this channel from now on; those of one loop turn are asked for together. Twice is as good as once."""
         ...
 
     def unlisten(self, channel: str) -> None:
