@@ -84,6 +84,7 @@ class Server:
             ),
             publish=audience.hear,
             listened=audience.listened,
+            invalidated=audience.invalidated,
         )
         self.rooms = RoomService(
             log,
@@ -91,7 +92,7 @@ class Server:
             recovery_events=25,
             online=audience.online,
             uploaded=nobody_uploaded,
-            deleted=audience.deleted,
+            deleted=audience.told_of_deletion,
         )
         self.gateway = Gateway(
             GatewaySettings(

@@ -43,6 +43,10 @@ class Audience:
         for name in (room_channel(room), live_channel(room)):
             self._hub.drop(name, UnsubscribeCode.REMOVED, "the table was deleted")
 
+    async def told_of_deletion(self, room: str) -> None:
+        """`deleted`, for a room service that has nobody else to tell."""
+        self.deleted(room)
+
     def invalidated(self, room: str) -> None:
         """What was shown of the room is not what its log holds: everybody begins anew with a snapshot."""
         for name in (room_channel(room), live_channel(room)):

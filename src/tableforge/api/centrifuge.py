@@ -89,6 +89,10 @@ class Refused(Exception):
         self.failure = Failure(int(code), code.message, code.temporary, detail)
 
 
+def keep_signal(live: LiveRoom, sender: ClientInfo, data: bytes) -> None:
+    """Alone, a server has nobody to hand a live signal on to."""
+
+
 class Gateway:
     """What all connections share."""
 
@@ -99,7 +103,7 @@ class Gateway:
         hub: Hub,
         rooms: RoomService,
         sessions: Sessions,
-        relay: Callable[[LiveRoom, ClientInfo, bytes], None],
+        relay: Callable[[LiveRoom, ClientInfo, bytes], None] = keep_signal,
     ) -> None:
         self.settings = settings
         self.hub = hub

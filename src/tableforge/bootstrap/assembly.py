@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tableforge.api.app import create_app
 from tableforge.api.audience import Audience
-from tableforge.api.centrifuge import Gateway, GatewaySettings
+from tableforge.api.centrifuge import Gateway, GatewaySettings, keep_signal
 from tableforge.api.edge import Application
 from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
@@ -25,9 +25,7 @@ from tableforge.hub.hub import Hub
 from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
-from tableforge.protocol.frames import ClientInfo
 from tableforge.rooms.engine import RoomBounds, RoomEngine
-from tableforge.rooms.live import LiveRoom
 from tableforge.rooms.service import RoomService
 from tableforge.telemetry import COUNTERS
 
@@ -65,9 +63,6 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
         audience = Audience(hub)
         fleet = Fleet(settings, store, hub, audience) if is_fleet else None
 
-        async def deleted(room: str) -> None:
-            audience.deleted(room)
-
         engine = RoomEngine(
             store.log,
             RoomBounds(
@@ -92,7 +87,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             recovery_events=settings.rooms.recovery_events,
             online=audience.online,
             uploaded=assets.uploaded_by,
-            deleted=fleet.deleted if fleet is not None else deleted,
+            deleted=fleet.deleted if fleet is not None else audience.told_of_deletion,
         )
         sessions = Sessions(
             store.database, lifetime_seconds=settings.access.session_lifetime_seconds
@@ -137,7 +132,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
                 hub=hub,
                 rooms=rooms,
                 sessions=sessions,
-                relay=fleet.backplane.relay if fleet is not None else keep_to_ourselves,
+                relay=fleet.backplane.relay if fleet is not None else keep_signal,
             )
             inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
             inbox.open()
@@ -165,10 +160,6 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
                 ),
                 ready=ready,
             )
-
-
-def keep_to_ourselves(live: LiveRoom, sender: ClientInfo, data: bytes) -> None:
-    """Alone there is nobody to hand a live signal on to."""
 
 
 def admin_token(settings: Settings) -> str:

@@ -10,7 +10,9 @@ from tableforge.config.values import (
     HOUR,
     MIB,
     MINUTE,
+    Setting,
     choice,
+    declare,
     fraction,
     milliseconds,
     read_host,
@@ -26,22 +28,22 @@ from tableforge.config.values import (
 URL_FORM = r"%s://[!-~]{1,2000}"
 
 
-def _host(name: str, purpose: str) -> str:
-    return text(
-        name,
-        "",
+def _host(name: str, purpose: str) -> str | None:
+    setting = Setting(
+        name=name,
+        purpose=purpose,
         accepts="a host name or an address",
         parse=read_host,
-        purpose=purpose,
         default_text="not set",
     )
+    return cast("str | None", declare(setting, None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseKnobs:
     """The PostgreSQL of a fleet. DATABASE_HOST or DATABASE_URL chooses the fleet mode; without either, SQLite serves."""
 
-    host: str = _host("DATABASE_HOST", "Where PostgreSQL 15 or newer listens.")
+    host: str | None = _host("DATABASE_HOST", "Where PostgreSQL 15 or newer listens.")
     port: int = whole(
         "DATABASE_PORT", 5_432, low=1, high=65_535, purpose="The port of DATABASE_HOST."
     )
@@ -138,7 +140,7 @@ class DatabaseKnobs:
 class RedisKnobs:
     """The Redis or Valkey that carries fresh events between instances. Losing it costs latency, never an event."""
 
-    host: str = _host("REDIS_HOST", "Where Redis 7.0 or newer, or Valkey 8, listens.")
+    host: str | None = _host("REDIS_HOST", "Where Redis 7.0 or newer, or Valkey 8, listens.")
     port: int = whole("REDIS_PORT", 6_379, low=1, high=65_535, purpose="The port of REDIS_HOST.")
     password: str | None = secret(
         "REDIS_PASSWORD", pattern=r".{1,1000}", accepts="a password", purpose="Its password."

@@ -159,20 +159,44 @@ def test_a_bad_value_is_refused_with_value_range_and_default(
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("PORT=http\nnonsense line\n")
-    told = refusal({"LIMIT_LIVE": "many", "REDIS_URL": "redis://cache"}, dotenv)
+    told = refusal({"LIMIT_LIVE": "many", "DATABASE_PORT": "0"}, dotenv)
     assert "4 settings cannot be used" in told
-    for part in ("PORT", "LIMIT_LIVE", "REDIS_URL", "line 2"):
+    for part in ("PORT", "LIMIT_LIVE", "DATABASE_PORT", "line 2"):
         assert part in told
 
 
+POSTGRES = "postgresql://forge@db.lan/tables"
+
+
+@pytest.mark.parametrize("place", [{"DATABASE_HOST": "db.lan"}, {"DATABASE_URL": POSTGRES}])
+def test_a_database_chooses_the_fleet_which_must_share_a_token(place: dict[str, str]) -> None:
+    assert "ADMIN_TOKEN is not set" in refusal(place)
+    assert load({**place, "ADMIN_TOKEN": "one-for-all-of-them"}, None).database.chosen
+    assert not load({"DATABASE_HOST": "", "DATABASE_URL": ""}, None).database.chosen
+
+
+def test_bounds_of_the_pool_that_contradict_each_other_are_refused() -> None:
+    told = refusal(
+        {"DATABASE_URL": POSTGRES, "ADMIN_TOKEN": "x" * 20, "DB_POOL_MIN": "9", "DB_POOL_MAX": "3"}
+    )
+    assert "DB_POOL_MIN (9) is over DB_POOL_MAX (3)" in told
+
+
 @pytest.mark.parametrize(
-    "name", ["DATABASE_HOST", "DATABASE_URL", "REDIS_HOST", "REDIS_URL", "REDIS_BUS_URLS"]
+    ("name", "text"),
+    [("REDIS_HOST", "cache"), ("REDIS_URL", "redis://c:1"), ("REDIS_BUS_URLS", "redis://c:1")],
 )
-def test_the_fleet_is_refused_not_ignored(name: str) -> None:
-    told = refusal({name: "somewhere"})
-    assert name in told
-    assert "embedded mode only" in told
-    assert load({name: ""}, None).serving.port == 8080
+def test_redis_without_a_fleet_is_warned_of(name: str, text: str) -> None:
+    settings = load({name: text}, None)
+    assert settings.redis.chosen
+    assert any("needs no bus" in warning for warning in settings.warnings)
+
+
+def test_addresses_with_passwords_are_masked() -> None:
+    settings = load(
+        {"DATABASE_URL": "postgresql://forge:hunter2@db.lan/tables", "ADMIN_TOKEN": "x" * 20}, None
+    )
+    assert "hunter2" not in str(settings.effective())
 
 
 def test_a_secret_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:

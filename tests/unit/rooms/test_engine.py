@@ -59,14 +59,20 @@ async def nobody_uploaded(asset: str, user: str) -> bool:
 def service_on(log: MemoryEventLog, bounds: RoomBounds = BOUNDS) -> RoomService:
     hub = Hub()
     audience = Audience(hub)
-    engine = RoomEngine(log, bounds, publish=audience.hear, listened=audience.listened)
+    engine = RoomEngine(
+        log,
+        bounds,
+        publish=audience.hear,
+        listened=audience.listened,
+        invalidated=audience.invalidated,
+    )
     return RoomService(
         log,
         engine,
         recovery_events=5_000,
         online=audience.online,
         uploaded=nobody_uploaded,
-        deleted=audience.deleted,
+        deleted=audience.told_of_deletion,
     )
 
 
@@ -137,7 +143,13 @@ async def test_ro3_a_full_memory_lets_idle_rooms_go_and_then_refuses() -> None:
         commands_burst=0,
     )
     busy: set[str] = set()
-    engine = RoomEngine(log, few, publish=lambda *_: None, listened=busy.__contains__)
+    engine = RoomEngine(
+        log,
+        few,
+        publish=lambda *_: None,
+        listened=busy.__contains__,
+        invalidated=lambda room: None,
+    )
     await engine.open(rooms[0])
     await engine.open(rooms[1])
     await engine.open(rooms[2])
