@@ -1,7 +1,7 @@
 """The HTTP application: the routes, what happens to errors, and the edge around both."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, cast
@@ -24,6 +24,7 @@ from tableforge.api.problems import allow, answer_problem
 from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
+from tableforge.bus import BusServer
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
@@ -74,11 +75,12 @@ def create_app(
     static: Path,
     admin_token: str,
     unready: Callable[[], TableForgeError | None],
+    bus: Callable[[], Sequence[BusServer]],
 ) -> Application:
     """The ASGI application over the parts of one server. It starts and stops nothing: whoever made the parts does.
 
     `static` is the folder of the built web client. `admin_token` is the one in force, set or generated. `unready` says
-    what keeps the server from serving, None when nothing does.
+    what keeps the server from serving, None when nothing does; `bus` how the servers of the bus are doing.
     """
     base_path = settings.serving.base_path
     house = House(
@@ -94,6 +96,7 @@ def create_app(
         doorkeeper=Doorkeeper(settings.limits),
         admin_token=admin_token,
         unready=unready,
+        bus=bus,
     )
     app = Litestar(
         route_handlers=[options_of(ROUTES), *ROUTES],

@@ -20,9 +20,11 @@ class Alive(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True):
-    """The server serves."""
+    """The server serves. `bus` names the servers of a fleet's bus, each "ok" or what is wrong with it: while one is not
+    ok, events of other instances are read from the log, and arrive a little later."""
 
     status: Literal["ready"] = "ready"
+    bus: dict[str, str] = {}
 
 
 @get("/health", opt=documented(gives={200: Alive}, session=False, tag="server"))
@@ -39,10 +41,11 @@ async def health(request: Caller) -> Alive:
 )
 async def ready(request: Caller) -> Ready:
     """Tell whether the server serves, and which part keeps it from it."""
-    reason = house_of(request).unready()
+    house = house_of(request)
+    reason = house.unready()
     if reason is not None:
         raise reason
-    return Ready()
+    return Ready(bus={server.name: server.trouble or "ok" for server in house.bus()})
 
 
 @get(

@@ -1,6 +1,6 @@
 """What the handlers work with: made once by whoever starts the server, found again in every request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tableforge.api.caller import Caller
@@ -8,6 +8,7 @@ from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
+from tableforge.bus import BusServer
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
@@ -37,6 +38,7 @@ class House:
     doorkeeper: Doorkeeper
     admin_token: str
     unready: Callable[[], TableForgeError | None]
+    bus: Callable[[], Sequence[BusServer]]
 
 
 def house_of(request: Caller) -> House:

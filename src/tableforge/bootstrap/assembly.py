@@ -157,6 +157,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
                     static=STATIC,
                     admin_token=admin_token(settings),
                     unready=unready,
+                    bus=fleet.bus_servers if fleet is not None else tuple,
                 ),
                 ready=ready,
             )

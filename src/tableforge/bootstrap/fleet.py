@@ -11,7 +11,7 @@ import structlog
 from tableforge.api.audience import Audience
 from tableforge.api.backplane import Backplane
 from tableforge.bootstrap.stores import Store
-from tableforge.bus import Bus
+from tableforge.bus import Bus, BusServer
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
 from tableforge.hub.hub import Hub
@@ -97,6 +97,10 @@ class Fleet:
         )
         hub.join_fleet(self.presence)
         self.notices.on(ROOM_DELETED, self._room_deleted)
+
+    def bus_servers(self) -> Sequence[BusServer]:
+        """How the servers of the bus are doing; none without a bus."""
+        return self.bus.servers() if self.bus is not None else ()
 
     async def start(self, engine: RoomEngine) -> None:
         """Hear the others from now on; the database need not be there yet."""

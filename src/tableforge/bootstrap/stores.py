@@ -3,15 +3,12 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from tableforge.config import Settings
 from tableforge.database import Database
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import EventLog
-from tableforge.library.asset_cache import AssetCache
-from tableforge.library.asset_stores import Blobs, FolderBlobs, FolderBytes, SharedBytes, TableBlobs
+from tableforge.library.asset_stores import FolderBytes, shared_bytes
 from tableforge.library.assets import AssetBytes
 
 
@@ -64,25 +61,12 @@ async def shared(settings: Settings) -> AsyncIterator[Store]:
             yield Store(
                 database=database,
                 log=log,
-                pictures=_shared_pictures(settings, database),
+                pictures=shared_bytes(
+                    settings.pictures, database, settings.storage.folder / "asset-cache"
+                ),
                 trouble=lambda: database.trouble,
                 probe=database.probe,
                 started=database.started,
             )
         finally:
             await log.close()
-
-
-def _shared_pictures(settings: Settings, database: Database) -> AssetBytes:
-    knobs = settings.pictures
-    blobs: Blobs
-    if knobs.url is None:
-        blobs = TableBlobs(database)
-    elif knobs.url.startswith("file://"):
-        blobs = FolderBlobs(Path(unquote(urlsplit(knobs.url).path)))
-    else:
-        from tableforge.library.asset_objects import ObjectBlobs, s3_of
-
-        blobs = ObjectBlobs(s3_of(knobs.url))
-    cache = AssetCache(settings.storage.folder / "asset-cache", max_bytes=knobs.cache_bytes)
-    return SharedBytes(database, blobs, cache)
