@@ -57,7 +57,7 @@ class Pool:
         self._count()
         return connection
 
-    def _rested(self) -> Connection | None:
+    def _rested(self) -> "Connection | None":
         while self._idle:
             connection, _ = self._idle.pop()
             if not connection.is_closed():

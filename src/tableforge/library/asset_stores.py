@@ -14,7 +14,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
 
+from tableforge.config import AssetKnobs
 from tableforge.database import Database, Statement
 from tableforge.errors import NotFound, disk_refused
 from tableforge.library.asset_cache import AssetCache
@@ -171,6 +173,20 @@ class Blobs(Protocol):
     def older_than(self, seconds: float) -> AsyncIterator[list[str]]:
         """The names of all that was put longer ago than that by the store's own clock, in portions."""
         ...
+
+
+def shared_bytes(knobs: AssetKnobs, database: Database, cache: Path) -> "SharedBytes":
+    """The pictures of a fleet, where the settings say; what is served of them lies in the folder `cache`."""
+    blobs: Blobs
+    if knobs.url is None:
+        blobs = TableBlobs(database)
+    elif knobs.url.startswith("file://"):
+        blobs = FolderBlobs(Path(unquote(urlsplit(knobs.url).path)))
+    else:
+        from tableforge.library.asset_objects import ObjectBlobs, s3_of
+
+        blobs = ObjectBlobs(s3_of(knobs.url))
+    return SharedBytes(database, blobs, AssetCache(cache, max_bytes=knobs.cache_bytes))
 
 
 # The texts of this file are PostgreSQL's alone: SQLite belongs to one server, which has a folder.

@@ -39,6 +39,7 @@ LOCK_OWNER = Statement(
     "asset.lock_owner",
     "SELECT ?1",
     postgres="SELECT pg_advisory_xact_lock(hashtextextended(?1::text, 0))",
+    repeatable=True,
 )
 INSERT_ASSET = Statement(
     "asset.insert",

@@ -18,7 +18,7 @@ from tableforge.config.sections import Storage
 from tableforge.errors import NotFound, disk_refused
 from tableforge.library.asset_stores import FolderBytes, make_durable_folder, sync
 from tableforge.ops import store
-from tableforge.ops.store import OrderRefused
+from tableforge.ops.stored import OrderRefused
 
 MANIFEST = "manifest.json"
 FORMAT = 1

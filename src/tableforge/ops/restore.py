@@ -20,7 +20,7 @@ from tableforge.ops.backup import (
     digest_of,
     stamp,
 )
-from tableforge.ops.store import OrderRefused
+from tableforge.ops.stored import OrderRefused
 
 NOTHING = "Nothing was restored."
 ASIDE = "before-restore-"

@@ -1,4 +1,4 @@
-"""The embedded store from outside of a server: the only file of this package that knows SQLite.
+"""The embedded store from outside of a server: SQLite's side of it; PostgreSQL's is `fleet_store`.
 
 Everything here works on a data folder whether a server runs on it or not, unless it says otherwise.
 """
@@ -8,9 +8,8 @@ import os
 import secrets
 import sqlite3
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +28,16 @@ from tableforge.database.sqlite import (
 from tableforge.errors import StartRefused, Unavailable
 from tableforge.eventlog.sqlite import SqliteEventLog
 from tableforge.library.asset_stores import sync
+from tableforge.ops.stored import (
+    ROWS_AT_ONCE,
+    TABLES,
+    OrderRefused,
+    StoredRoom,
+    StoredRow,
+    StoredSnapshot,
+    Unreadable,
+    quoted,
+)
 
 DATABASE = FILE_NAME
 LOCK = LOCK_NAME
@@ -44,38 +53,11 @@ PROBLEMS_NAMED = 5
 ALL_ROOMS = Statement("ops_all_rooms", "SELECT id FROM rooms ORDER BY num")
 
 
-class OrderRefused(StartRefused):
-    """An order of the command line that was not begun; nothing was changed."""
-
-
 class Damage(NamedTuple):
     """What a check of the file's structure found in one table; `text` is SQLite's own."""
 
     table: str
     text: str
-
-
-class Unreadable(Exception):
-    """Stored bytes that are not what they should be; the message says which."""
-
-
-class StoredRoom(NamedTuple):
-    """A room as listings know it; `num` stands for it in the other tables."""
-
-    num: int
-    id: str
-    name: str
-    visibility: str
-    tags: tuple[str, ...]
-
-
-class StoredRow(NamedTuple):
-    """One row of a log; `key` is the command's, on its last event."""
-
-    offset: int
-    form: int
-    data: bytes
-    key: bytes | None
 
 
 class Counts(NamedTuple):
@@ -238,69 +220,168 @@ def counts(path: Path) -> Counts:
             form_of(connection),
             connection.execute("SELECT count(*) FROM rooms").fetchone()[0],
             connection.execute("SELECT count(*) FROM events").fetchone()[0],
-            Reader(connection).digests(),
+            _digests(connection),
         )
 
 
-class Reader:
-    """All of a database as it was at one moment; SQLite's own errors come through."""
+class SqliteStore:
+    """See `Store`; SQLite's own errors come through, but for `Unreadable`. Nothing here gives way to other tasks."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def rooms(self) -> list[StoredRoom]:
-        """All rooms, the deleted ones, too."""
+    async def rooms(self) -> list[StoredRoom]:
+        """See `Store`."""
         rows = self._connection.execute(
-            "SELECT num, id, name, visibility, tags FROM rooms ORDER BY num"
+            "SELECT num, id, name, visibility, tags, deleted_at FROM rooms ORDER BY num"
         )
         return [
-            StoredRoom(num, room, name, visibility, tuple(msgspec.json.decode(tags)))
-            for num, room, name, visibility, tags in rows
+            StoredRoom(num, room, name, visibility, tuple(msgspec.json.decode(tags)), deleted_at)
+            for num, room, name, visibility, tags, deleted_at in rows
         ]
 
-    def events(self, num: int) -> Iterator[StoredRow]:
-        """A room's log in order."""
+    async def head(self, room: str) -> int | None:
+        """See `Store`."""
+        with _readable():
+            row = self._connection.execute(
+                "SELECT coalesce((SELECT max(seq) FROM events WHERE room = num), 0) FROM rooms WHERE id = ?",
+                (room,),
+            ).fetchone()
+        return row[0] if row else None
+
+    async def events(self, room: str) -> AsyncIterator[list[StoredRow]]:
+        """See `Store`."""
+        with _readable():
+            rows = self._connection.execute(
+                "SELECT seq, version, data, key, digest FROM events"
+                " WHERE room = (SELECT num FROM rooms WHERE id = ?) ORDER BY seq",
+                (room,),
+            )
+            while portion := rows.fetchmany(ROWS_AT_ONCE):
+                yield [StoredRow(*row) for row in portion]
+
+    async def events_by_room(self) -> dict[str, int]:
+        """See `Store`; events of no room are counted under their number."""
+        with _readable():
+            rows = self._connection.execute(
+                "SELECT coalesce(rooms.id, events.room), counted FROM"
+                " (SELECT room, count(*) AS counted FROM events NOT INDEXED GROUP BY room) AS events"
+                " LEFT JOIN rooms ON rooms.num = events.room"
+            )
+            return {str(room): count for room, count in rows}
+
+    async def snapshots(self, room: str) -> AsyncIterator[StoredSnapshot]:
+        """See `Store`."""
+        with _readable():
+            for row in self._connection.execute(
+                "SELECT seq, version, data FROM snapshots"
+                " WHERE room = (SELECT num FROM rooms WHERE id = ?) ORDER BY seq",
+                (room,),
+            ):
+                yield StoredSnapshot(*row)
+
+    async def seats(self, room: str) -> list[tuple[str, str]]:
+        """See `Store`."""
+        with _readable():
+            return self._connection.execute(
+                "SELECT user, role FROM seats WHERE room = (SELECT num FROM rooms WHERE id = ?)",
+                (room,),
+            ).fetchall()
+
+    async def digests(self) -> list[str]:
+        """See `Store`."""
+        return _digests(self._connection)
+
+    async def rows(self, table: str) -> AsyncIterator[list[tuple[object, ...]]]:
+        """See `Store`."""
         rows = self._connection.execute(
-            "SELECT seq, version, data, key FROM events WHERE room = ? ORDER BY seq", (num,)
+            f"SELECT {quoted(TABLES[table])} FROM {table}"  # noqa: S608 - names of `TABLES`, no values
         )
-        return (StoredRow(*row) for row in rows)
+        while portion := rows.fetchmany(ROWS_AT_ONCE):
+            yield portion
 
-    def events_by_room(self) -> dict[int, int]:
-        """How many events each room has, counted without an index."""
-        rows = self._connection.execute(
-            "SELECT room, count(*) FROM events NOT INDEXED GROUP BY room"
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """See `Store`."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    async def add_room(
+        self, room: StoredRoom, epoch: str, seats: Sequence[tuple[str, str]], head: int
+    ) -> None:
+        """See `Store`."""
+        del head
+        num = self._connection.execute(
+            "INSERT INTO rooms (id, epoch, name, visibility, tags, deleted_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                *(room.id, epoch, room.name, room.visibility),
+                *(msgspec.json.encode(room.tags).decode(), room.deleted_at),
+            ),
+        ).lastrowid
+        self._connection.executemany(
+            "INSERT INTO seats (user, room, role) VALUES (?, ?, ?)",
+            [(user, num, role) for user, role in seats],
         )
-        return dict(rows.fetchall())
 
-    def snapshots(self, num: int) -> Iterator[tuple[int, int, bytes]]:
-        """A room's snapshots: offset, form, bytes; raises Unreadable for one that does not unpack."""
-        for offset, form, packed in self._connection.execute(
-            "SELECT seq, version, data FROM snapshots WHERE room = ? ORDER BY seq", (num,)
-        ):
-            try:
-                yield offset, form, zlib.decompress(packed)
-            except zlib.error as error:
-                raise Unreadable(f"its snapshot at {offset} does not unpack ({error})") from error
+    async def add_events(self, room: str, rows: Sequence[StoredRow]) -> None:
+        """See `Store`."""
+        num = self._num(room)
+        self._connection.executemany(
+            "INSERT INTO events (room, seq, version, data, key, digest) VALUES (?, ?, ?, ?, ?, ?)",
+            [(num, *row) for row in rows],
+        )
 
-    def seats(self, num: int) -> list[tuple[str, str]]:
-        """Who has a seat in a room: user and role."""
-        return self._connection.execute(
-            "SELECT user, role FROM seats WHERE room = ?", (num,)
-        ).fetchall()
+    async def add_snapshot(self, room: str, snapshot: StoredSnapshot) -> None:
+        """See `Store`."""
+        self._connection.execute(
+            "INSERT INTO snapshots (room, seq, version, data) VALUES (?, ?, ?, ?)",
+            (self._num(room), *snapshot),
+        )
 
-    def digests(self) -> list[str]:
-        """The digests of all pictures; none in a database of a form that had no pictures yet."""
-        if not self._connection.execute(
-            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'assets'"
-        ).fetchone():
-            return []
-        rows = self._connection.execute("SELECT DISTINCT digest FROM assets ORDER BY digest")
-        return [row[0] for row in rows]
+    async def add_rows(self, table: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """See `Store`."""
+        columns = TABLES[table]
+        return self._connection.executemany(
+            f"INSERT INTO {table} ({quoted(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - names of `TABLES`
+            " ON CONFLICT DO NOTHING",
+            rows,
+        ).rowcount
+
+    def _num(self, room: str) -> int:
+        """What stands for a room in the rows that are many."""
+        num: int = self._connection.execute(
+            "SELECT num FROM rooms WHERE id = ?", (room,)
+        ).fetchone()[0]
+        return num
+
+
+def _digests(connection: sqlite3.Connection) -> list[str]:
+    """The digests of all pictures; none in a database of a form that had no pictures yet."""
+    if not connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'assets'"
+    ).fetchone():
+        return []
+    rows = connection.execute("SELECT DISTINCT digest FROM assets ORDER BY digest")
+    return [row[0] for row in rows]
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
-    """A reader for the length of a block, which holds the moment at which it began.
+def _readable() -> Iterator[None]:
+    """A page that is damaged concerns what lies on it alone."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise Unreadable(str(error)) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[SqliteStore]:
+    """A database for the length of a block, which holds the moment at which it began.
 
     Raises `OrderRefused` for a database of another form than this program writes.
     """
@@ -312,4 +393,4 @@ def reading(path: Path) -> Iterator[Reader]:
                 f"The database has form {form}; this program reads form {newest_form()}.",
                 "Start the server once, which brings an older one to the present form, or use a later version.",
             )
-        yield Reader(connection)
+        yield SqliteStore(connection)

@@ -1,7 +1,7 @@
 """`tableforge verify`: walk through everything that was ever played and see whether it holds together."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from tableforge.errors import NotFound, TableForgeError
 from tableforge.library.asset_stores import FolderBytes
 from tableforge.ops import store
 from tableforge.ops.backup import Progress, digest_of
-from tableforge.ops.store import OrderRefused, Reader, StoredRoom, StoredRow
+from tableforge.ops.stored import OrderRefused, Store, StoredRoom, StoredRow, Unreadable
 from tableforge.protocol import codec
 from tableforge.rooms.engine import command_key, facts_of
 
@@ -54,8 +54,8 @@ async def verify(storage: Storage, progress: Progress) -> Verdict:
     try:
         with store.reading(path) as reader:
             walk = Walk(reader, problems)
-            walk.all_rooms(progress)
-            digests = reader.digests()
+            await walk.all_rooms(progress)
+            digests = await reader.digests()
     except sqlite3.Error as error:
         raise OrderRefused(
             "Nothing was verified.",
@@ -69,54 +69,55 @@ async def verify(storage: Storage, progress: Progress) -> Verdict:
 class Walk:
     """The logs of all rooms, one after the other."""
 
-    def __init__(self, reader: Reader, problems: list[Problem]) -> None:
+    def __init__(self, reader: Store, problems: list[Problem]) -> None:
         self._reader = reader
         self._problems = problems
         self.rooms = self.events = self.snapshots = self.unread = 0
 
-    def all_rooms(self, progress: Progress) -> None:
+    async def all_rooms(self, progress: Progress) -> None:
         """Walk through every room, and see that no event belongs to none."""
-        rooms = self._reader.rooms()
-        counted = self._counted()
+        rooms = await self._reader.rooms()
+        counted = await self._counted()
         for number, room in enumerate(rooms, 1):
-            found = self._room(room, counted.pop(room.num, 0) if counted is not None else None)
+            found = await self._room(room, counted.pop(room.id, 0) if counted is not None else None)
             self._problems += found[:PROBLEMS_A_ROOM]
             if len(found) > PROBLEMS_A_ROOM:
                 more = len(found) - PROBLEMS_A_ROOM
                 self._problems.append(Problem(f"room {room.id}", f"And {more} more of the kind."))
             progress("rooms", number, len(rooms))
         self.rooms = len(rooms)
-        for num, count in (counted or {}).items():
+        for stray, count in (counted or {}).items():
             self._problems.append(
-                Problem("events", f"{count} belong to a room {num} that is not there.")
+                Problem("events", f"{count} belong to a room {stray} that is not there.")
             )
 
-    def _counted(self) -> dict[int, int] | None:
+    async def _counted(self) -> dict[str, int] | None:
         """Events of each room, counted in the table itself: an index that lost some would hide them from the walk.
 
         None when the table cannot be read through.
         """
         try:
-            return self._reader.events_by_room()
-        except sqlite3.DatabaseError as error:
+            return await self._reader.events_by_room()
+        except Unreadable as error:
             self._problems.append(Problem("events", f"The table cannot be read through: {error}."))
             return None
 
-    def _room(self, room: StoredRoom, counted: int | None) -> list[Problem]:
+    async def _room(self, room: StoredRoom, counted: int | None) -> list[Problem]:
         where = f"room {room.id}"
         found: list[Problem] = []
         snapshots: dict[int, Room] = {}
         try:
-            for offset, form, data in self._reader.snapshots(room.num):
+            async for snapshot in self._reader.snapshots(room.id):
                 self.snapshots += 1
-                state = codec.decode_room(form, data)
+                state = codec.decode_room(snapshot.form, snapshot.unpacked())
                 if state is None:
                     self.unread += 1
                 else:
-                    snapshots[offset] = state
+                    snapshots[snapshot.offset] = state
             fold = Fold(room.id, snapshots, lambda text: found.append(Problem(where, text)))
-            for row in self._reader.events(room.num):
-                fold.take(row)
+            async for rows in self._reader.events(room.id):
+                for row in rows:
+                    fold.take(row)
             self.events += fold.offset
             if counted not in (None, fold.offset):
                 found.append(
@@ -129,19 +130,19 @@ class Walk:
                 for offset in sorted(snapshots)
             ]
             if fold.room is not None:
-                found += [Problem(where, text) for text in self._facts(room, fold.room)]
-        except (sqlite3.DatabaseError, store.Unreadable) as error:
+                found += [Problem(where, text) async for text in self._facts(room, fold.room)]
+        except Unreadable as error:
             found.append(Problem(where, f"It cannot be read: {error}."))
         return found
 
-    def _facts(self, row: StoredRoom, room: Room) -> Iterator[str]:
+    async def _facts(self, row: StoredRoom, room: Room) -> AsyncIterator[str]:
         """Listings must say what the log says."""
         facts = facts_of(room)
         pairs: tuple[tuple[str, object, object], ...] = (
             ("name", row.name, facts.name),
             ("visibility", row.visibility, facts.visibility),
             ("tags", row.tags, facts.tags),
-            ("members", sorted(self._reader.seats(row.num)), sorted(facts.seats)),
+            ("members", sorted(await self._reader.seats(row.id)), sorted(facts.seats)),
         )
         for what, listed, logged in pairs:
             if listed != logged:
