@@ -116,6 +116,7 @@ class Counters:
         "connection_failures",
         "connections",
         "instance",
+        "instances",
         "messages_in",
         "messages_out",
         "pool_busy",
@@ -123,6 +124,8 @@ class Counters:
         "room_conflicts",
         "room_events",
         "rooms_live",
+        "sent_away_drain",
+        "sent_away_rebalance",
     )
 
     def __init__(self) -> None:
@@ -141,6 +144,10 @@ class Counters:
         self.rooms_live = 0
         self.pool_idle = 0
         self.pool_busy = 0
+        self.sent_away_drain = 0
+        self.sent_away_rebalance = 0
+        self.instances: dict[str, int] = {}
+        """How many instances the registry names, by their state."""
         self.instance: tuple[str, str] = ("", "")
         """The instance's id and the program's version."""
 
@@ -313,6 +320,24 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
             ("method", "route", "status"),
         ),
         REQUESTS.members(),
+    )
+    yield (
+        Declared(
+            "instances",
+            "gauge",
+            "Instances of the fleet as this one knows them: serving, draining, or not heard of any more.",
+            ("state",),
+        ),
+        [((state,), known) for state, known in count.instances.items()],
+    )
+    yield (
+        Declared(
+            "websocket_sent_away_total",
+            "counter",
+            "Clients asked to connect again elsewhere, because this instance stops or has more than its share.",
+            ("reason",),
+        ),
+        ((("drain",), count.sent_away_drain), (("rebalance",), count.sent_away_rebalance)),
     )
     yield (
         Declared(
