@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tableforge.config import DatabaseKnobs
+from tableforge.database.postgres import PostgresDatabase
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.eventlog import EventLog, LogUnavailable
 from tableforge.eventlog.memory import MemoryEventLog
+from tableforge.eventlog.postgres import PostgresEventLog
 from tableforge.eventlog.sqlite import SqliteEventLog
 from tests.contract.eventlog_contract import EventLogContract, Writer, event
 
@@ -17,6 +20,15 @@ class TestMemory(EventLogContract):
     @pytest.fixture
     def log(self) -> EventLog:
         return MemoryEventLog()
+
+
+class TestPostgres(EventLogContract):
+    @pytest.fixture
+    async def log(self, database_url: str) -> AsyncIterator[EventLog]:
+        async with PostgresDatabase(DatabaseKnobs(url=database_url), "one") as database:
+            log = PostgresEventLog(database, commit_interval=0.002)
+            yield log
+            await log.close()
 
 
 class TestSqlite(EventLogContract):

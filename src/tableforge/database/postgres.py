@@ -160,6 +160,8 @@ class PostgresDatabase:
         self.patience_seconds = knobs.connection_timeout_ms / 1000
         """How long whatever may be sent again waits for the database to come back."""
         self._dsn, self._cached_statements = self._address()
+        self.prepares = self._cached_statements > 0
+        """Whether prepared statements may be kept: behind a pooler that lends connections by the transaction, no."""
         self.name = server_name(self._dsn)
         """Where it is, without secrets."""
         self._pool = Pool(
@@ -181,7 +183,8 @@ class PostgresDatabase:
         """The address for the driver, and how many prepared statements a connection may keep."""
         knobs = self._knobs
         if knobs.url is None:
-            host = f"[{knobs.host}]" if ":" in knobs.host else knobs.host
+            host = knobs.host or "localhost"
+            host = f"[{host}]" if ":" in host else host
             return f"postgresql://{host}:{knobs.port}/{knobs.name}", 100
         parts = urlsplit(knobs.url)
         query = dict(parse_qsl(parts.query))

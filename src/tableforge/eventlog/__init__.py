@@ -93,10 +93,16 @@ class Append(Struct, eq=False):
         return self.expected + len(self.events)
 
 
+MISSED_AT_MOST = 100
+"""How many events a `VersionConflict` carries at most."""
+
+
 class VersionConflict(Conflict):
     """Somebody else wrote to the stream first.
 
-    `missed` begins right behind `expected` and holds what of it could be read on the same way, perhaps nothing.
+    `actual` is where the stream stood when it was asked, or `expected` if it was not asked because the append was
+    withdrawn; it may stand further on by the time one hears of it. `missed` begins right behind `expected` and holds what
+    of it could be read on the same way, perhaps nothing.
     """
 
     def __init__(
@@ -131,7 +137,10 @@ class StreamMissing(NotFound):
 
 
 class LogUnavailable(Unavailable):
-    """The log cannot be written or read for now; nothing was appended."""
+    """The log cannot be written or read for now.
+
+    Nothing was appended, unless the text says that this is not known; the key of the command tells later (EL4).
+    """
 
 
 class EventLog(Protocol):
@@ -151,7 +160,8 @@ class EventLog(Protocol):
     - EL10 a stream's epoch changes only by `renew_epoch`;
     - EL11 what `VersionConflict.missed` holds is the log's own, from `expected` on, without a gap;
     - EL12 `heads` sees every append that was acknowledged before it was called, by whichever writer;
-    - EL13 an append that was withdrawn before it was sent changes nothing and ends with `VersionConflict`.
+    - EL13 an append that was withdrawn before it was sent changes nothing and ends with `VersionConflict`; the log
+      withdraws by itself what was submitted behind an append that was refused, and expects to stand behind it.
     """
 
     def append_nowait(self, entry: Append) -> None:

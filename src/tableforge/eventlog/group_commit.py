@@ -8,10 +8,11 @@ a millisecond of delivery under load and nothing at rest. The idea is that of th
 
 import asyncio
 from collections.abc import Callable
+from itertools import compress
 
 import structlog
 
-from tableforge.eventlog import Append, Appended, LogUnavailable
+from tableforge.eventlog import Append, Appended, LogUnavailable, VersionConflict
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,8 @@ class GroupCommit:
         self._bound = bound
         self._pending: list[Append] = []
         self._out: list[Append] = []
+        self._sent: list[bool] | None = None
+        """Which of those that are out were sent; None if all were."""
         self._scheduled = False
         self._began = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,21 +78,64 @@ class GroupCommit:
         self._scheduled = False
         self._began = self._loop.time()
         self._out, self._pending = self._pending, []
-        self._commit(self._out, self._finished)
+        self._sent = None
+        if any(entry.withdrawn for entry in self._out):
+            self._sent = [not entry.withdrawn for entry in self._out]
+            sent = list(compress(self._out, self._sent))
+            if not sent:
+                self._loop.call_soon(self._finished, [])
+                return
+            self._commit(sent, self._finished)
+        else:
+            self._commit(self._out, self._finished)
 
     def _finished(self, outcomes: Appended) -> None:
         assert self._loop is not None
         batch, self._out = self._out, []
-        if self._pending:
+        if self._sent is not None:
+            of_sent = iter(outcomes)
+            outcomes = [
+                next(of_sent) if was_sent else withdrawn(entry)
+                for entry, was_sent in zip(batch, self._sent, strict=True)
+            ]
+        if any(outcomes):
+            # Writers who were refused must be able to withdraw what they have built on it before the next batch goes out.
+            self._withdraw_behind(batch, outcomes)
+            self._tell(batch, outcomes)
+            self._go_on()
+        else:
             # The disk gets its next batch before this one's receivers get their frames.
+            self._go_on()
+            self._tell(batch, outcomes)
+        if not self._pending and not self._out and not self._scheduled:
+            self._idle.set()
+
+    def _go_on(self) -> None:
+        assert self._loop is not None
+        if self._pending and not self._out and not self._scheduled:
             if self._began + self._interval <= self._loop.time():
                 self._flush()
             else:
                 self._schedule(self._loop)
+
+    def _tell(self, batch: list[Append], outcomes: Appended) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):
             try:
                 entry.done(entry, outcome)
             except Exception as error:  # the others of the batch must still hear of theirs
                 log.error("the end of an append was not taken", room=entry.room, exc_info=error)
-        if not self._pending and not self._out and not self._scheduled:
-            self._idle.set()
+
+    def _withdraw_behind(self, batch: list[Append], outcomes: Appended) -> None:
+        """Mark what waits and was built on an append that was refused: where it expects to stand, others may stand."""
+        refused: dict[str, int] = {}
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if outcome is not None:
+                refused[entry.room] = min(refused.get(entry.room, entry.expected), entry.expected)
+        for entry in self._pending:
+            if entry.room in refused and entry.expected > refused[entry.room]:
+                entry.withdrawn = True
+
+
+def withdrawn(entry: Append) -> VersionConflict:
+    """The outcome of an append that was not sent."""
+    return VersionConflict(entry.room, expected=entry.expected, actual=entry.expected)

@@ -1,13 +1,16 @@
 """The event log in memory: the fake of the tests, kept honest by the contract suite. Nothing survives the process."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import (
+    MISSED_AT_MOST,
     Append,
+    Appended,
     DuplicateCommand,
     Facts,
     Found,
@@ -18,6 +21,7 @@ from tableforge.eventlog import (
     StreamMissing,
     VersionConflict,
 )
+from tableforge.eventlog.group_commit import GroupCommit
 
 
 @dataclass
@@ -30,12 +34,30 @@ class Stream:
     deleted: bool = False
 
 
-class MemoryEventLog:
-    """See `EventLog` for what holds, but for durability."""
+@dataclass
+class Store:
+    """What several logs can share, each the log of another server."""
 
-    def __init__(self) -> None:
-        self._streams: dict[str, Stream] = {}
-        self._keys: dict[bytes, Found] = {}
+    streams: dict[str, Stream] = field(default_factory=dict)
+    keys: dict[bytes, Found] = field(default_factory=dict)
+
+
+class MemoryEventLog:
+    """See `EventLog` for what holds, but for durability. Logs that were given the same `store` write to the same streams."""
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store or Store()
+        self._streams = self.store.streams
+        self._keys = self.store.keys
+        self._group = GroupCommit(self._commit, interval=0.0)
+
+    def append_nowait(self, entry: Append) -> None:
+        """See the contract."""
+        self._group.append_nowait(entry)
+
+    async def wait_for_idle(self) -> None:
+        """See the contract."""
+        await self._group.wait_for_idle()
 
     def _stream(self, room: str) -> Stream:
         stream = self._streams.get(room)
@@ -43,14 +65,15 @@ class MemoryEventLog:
             raise StreamMissing(room)
         return stream
 
-    def append_nowait(self, entry: Append) -> None:
-        """See the contract."""
-        outcome: TableForgeError | None = None
-        try:
-            self._append(entry)
-        except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
-            outcome = refusal
-        asyncio.get_running_loop().call_soon(entry.done, entry, outcome)
+    def _commit(self, batch: list[Append], finished: Callable[[Appended], None]) -> None:
+        outcomes: list[TableForgeError | None] = []
+        for entry in batch:
+            try:
+                self._append(entry)
+                outcomes.append(None)
+            except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
+                outcomes.append(refusal)
+        asyncio.get_running_loop().call_soon(finished, outcomes)
 
     def _append(self, entry: Append) -> None:
         if entry.key in self._keys:
@@ -63,20 +86,27 @@ class MemoryEventLog:
             self._streams[entry.room] = Stream(len(self._streams) + 1, entry.opens, entry.facts)
         stream = self._stream(entry.room)
         if len(stream.events) != entry.expected:
-            raise VersionConflict(entry.room, expected=entry.expected, actual=len(stream.events))
+            raise VersionConflict(
+                entry.room,
+                expected=entry.expected,
+                actual=len(stream.events),
+                missed=stream.events[entry.expected : entry.expected + MISSED_AT_MOST],
+            )
         for data in entry.events:
             stream.events.append(StoredEvent(len(stream.events) + 1, entry.version, data))
         if entry.facts is not None:
             stream.facts = entry.facts
         self._keys[entry.key] = Found(entry.last, entry.digest)
 
-    async def wait_for_idle(self) -> None:
-        """Nothing is ever under way."""
-
     async def head(self, room: str) -> Head | None:
         """See the contract."""
         stream = self._streams.get(room)
         return Head(stream.epoch, len(stream.events)) if stream and not stream.deleted else None
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """See the contract."""
+        found = {room: await self.head(room) for room in rooms}
+        return {room: head for room, head in found.items() if head is not None}
 
     async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
         """See the contract."""

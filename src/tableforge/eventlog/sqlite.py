@@ -2,7 +2,7 @@
 
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -35,6 +35,11 @@ READ_HEAD = Statement(
     "log_head",
     """SELECT r.epoch, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0)
        FROM rooms r WHERE r.id = ? AND r.deleted_at IS NULL""",
+)
+READ_HEADS = Statement(
+    "log_heads",
+    """SELECT r.id, r.epoch, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0)
+       FROM json_each(?) j JOIN rooms r ON r.id = j.value WHERE r.deleted_at IS NULL""",
 )
 READ = Statement(
     "log_read",
@@ -217,6 +222,12 @@ class SqliteEventLog:
         """See the contract."""
         rows = await self._database.read(READ_HEAD, room)
         return Head(*rows[0]) if rows else None
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """See the contract."""
+        asked = msgspec.json.encode(rooms).decode()
+        rows = await self._database.read(READ_HEADS, asked)
+        return {room: Head(epoch, offset) for room, epoch, offset in rows}
 
     async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
         """See the contract."""

@@ -1,0 +1,392 @@
+"""The event log in PostgreSQL: the truth of a fleet.
+
+A batch of appends is one statement and one commit, guarded by the rooms' rows in `room_heads` (`eventlog.batch`).
+
+The statement can be sent again at any time: the guard lets it happen once. So when a connection is lost in the middle of
+a commit the batch goes out anew on another; rooms that it does not move then are looked up by the keys of their commands.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+import structlog
+from asyncpg.prepared_stmt import PreparedStatement
+
+from tableforge.database import Statement
+from tableforge.database.pool import Connection
+from tableforge.database.postgres import (
+    CLASH_STATES,
+    FAILURES,
+    PostgresDatabase,
+    is_lost,
+    is_passing,
+    pauses,
+    reason,
+    state_of,
+)
+from tableforge.errors import StartRefused, TableForgeError
+from tableforge.eventlog import (
+    Append,
+    Appended,
+    DuplicateCommand,
+    Found,
+    Head,
+    LogUnavailable,
+    RoomRow,
+    Snapshot,
+    StoredEvent,
+    StreamMissing,
+)
+from tableforge.eventlog.batch import KEYS, STANDINGS, Batch, Standing, standings
+from tableforge.eventlog.group_commit import GroupCommit
+
+WRITER_SETTINGS = """SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off"""
+"""One plan for every batch, by the primary keys: the planner cannot know that a small table will be a large one."""
+
+READ_HEAD = Statement(
+    "log_head", "SELECT epoch, head FROM room_heads WHERE room = ? AND deleted_at IS NULL"
+)
+READ_HEADS = Statement(
+    "log_heads",
+    "SELECT room, epoch, head FROM room_heads WHERE room = ANY (?::text[]) AND deleted_at IS NULL",
+)
+READ = Statement(
+    "log_read",
+    """SELECT e.seq, e.version, e.data FROM room_heads h JOIN events e ON e.room = h.room
+       WHERE h.room = ? AND h.deleted_at IS NULL AND e.seq > ? ORDER BY e.seq LIMIT ?""",
+)
+FIND = Statement("log_find", "SELECT seq, digest FROM events WHERE room = ? AND key = ?")
+SNAPSHOT_AT = Statement(
+    "log_snapshot",
+    """SELECT seq, version, data FROM snapshots WHERE room = ? AND seq <= ?
+       ORDER BY seq DESC LIMIT 1""",
+)
+SAVE_SNAPSHOT = Statement(
+    "log_save_snapshot",
+    """INSERT INTO snapshots (room, seq, version, data) SELECT room, ?, ?, ? FROM room_heads WHERE room = ?
+       ON CONFLICT (room, seq) DO UPDATE SET version = excluded.version, data = excluded.data""",
+    repeatable=True,
+)
+SEATS = Statement(
+    "log_seats",
+    """SELECT s.room FROM seats s JOIN rooms r ON r.id = s.room JOIN room_heads h ON h.room = s.room
+       WHERE s."user" = ? AND h.deleted_at IS NULL ORDER BY r.place""",
+)
+LIST_COLUMNS = """SELECT r.place, r.id, r.name, r.visibility, (SELECT count(*) FROM seats n WHERE n.room = r.id),
+       (SELECT convert_from(e.data, 'UTF8')::json ->> 'at' FROM events e WHERE e.room = r.id ORDER BY e.seq DESC LIMIT 1)"""
+LIST_FILTER = """h.deleted_at IS NULL AND r.place < ? AND (?3 = '' OR r.name ILIKE ? ESCAPE '\\')
+       AND (?5 = '' OR ?5 = ANY (r.tags)) ORDER BY r.place DESC LIMIT ?"""
+LIST_OWN = Statement(
+    "log_list_own",
+    " ".join(
+        (
+            LIST_COLUMNS,
+            ", s.role FROM seats s JOIN rooms r ON r.id = s.room JOIN room_heads h ON h.room = r.id",
+            'WHERE s."user" = ?1 AND',
+            LIST_FILTER,
+        )
+    ),
+)
+LIST_PUBLIC = Statement(
+    "log_list_public",
+    " ".join(
+        (
+            LIST_COLUMNS,
+            ", NULL FROM rooms r JOIN room_heads h ON h.room = r.id WHERE r.visibility = 'public'",
+            'AND NOT EXISTS (SELECT 1 FROM seats s WHERE s.room = r.id AND s."user" = ?1) AND',
+            LIST_FILTER,
+        )
+    ),
+)
+ALL_ROOMS = Statement(
+    "log_all_rooms",
+    "SELECT room FROM room_heads WHERE deleted_at IS NULL AND room > ? ORDER BY room LIMIT ?",
+)
+DELETE = Statement(
+    "log_delete", "UPDATE room_heads SET deleted_at = ? WHERE room = ? AND deleted_at IS NULL"
+)
+RESTORE = Statement(
+    "log_restore", "UPDATE room_heads SET deleted_at = NULL WHERE room = ?", repeatable=True
+)
+RENEW_EPOCH = Statement(
+    "log_renew_epoch", "UPDATE room_heads SET epoch = ? WHERE room = ?", repeatable=True
+)
+
+log = structlog.get_logger(__name__)
+
+
+class PostgresEventLog:
+    """See `EventLog` for what holds. `commit_interval` in seconds.
+
+    Appends go over a connection of their own, in the order of batches; `close` lets go of it.
+    """
+
+    def __init__(self, database: PostgresDatabase, *, commit_interval: float) -> None:
+        self._database = database
+        self._group = GroupCommit(self._commit, interval=commit_interval)
+        self.append_nowait = self._group.append_nowait
+        self.wait_for_idle = self._group.wait_for_idle
+        self._connection: Connection | None = None
+        self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def close(self) -> None:
+        """Let go of the connection; what is under way ends with `LogUnavailable`."""
+        self._closed = True
+        self._drop()
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    def _commit(self, batch: list[Append], finished: Callable[[Appended], None]) -> None:
+        self._writing = asyncio.get_running_loop().create_task(self._write(batch, finished))
+
+    async def _write(self, entries: list[Append], finished: Callable[[Appended], None]) -> None:
+        batch = Batch(entries)
+        try:
+            if self._closed:
+                raise LogUnavailable("", "The log is closed.")
+            await self._settle(batch)
+        except BaseException as error:  # whatever it is, the writers must hear of it
+            self._drop()
+            batch.refuse_rest(unavailable(error, unsure=not isinstance(error, LogUnavailable)))
+            if not isinstance(error, asyncio.CancelledError | LogUnavailable):
+                log.error("a batch of appends failed", exc_info=error)
+        finished(batch.outcomes)
+
+    async def _settle(self, batch: Batch) -> None:
+        """Send a batch until all of it is decided or the database has been away for too long."""
+        loop = asyncio.get_running_loop()
+        deadline = self._database.deadline
+        unsure = False
+        for pause in pauses():
+            sent = False
+            try:
+                connection = await self._connected(deadline)
+                sent = True
+                await self._rounds(connection, batch, deadline, unsure=unsure)
+                return
+            except StartRefused as refusal:
+                batch.refuse_rest(unavailable(refusal, unsure=False))
+                return
+            except FAILURES as error:
+                lost = is_lost(error)
+                unsure = unsure or (sent and lost)
+                if state_of(error) not in CLASH_STATES:
+                    self._drop()
+                self._database.hear_of(error, dialling=not sent)
+                late = loop.time() + pause >= deadline
+                if late or not (lost or is_passing(error)):
+                    batch.refuse_rest(unavailable(error, unsure=unsure))
+                    return
+                batch.send_again()
+            await asyncio.sleep(pause)
+
+    async def _connected(self, deadline: float) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._drop()
+            async with asyncio.timeout_at(deadline):
+                await self._database.started()
+                self._connection = await self._database.dial()
+                await self._connection.execute(WRITER_SETTINGS)
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+        self._prepared.clear()
+
+    async def _ask(
+        self, connection: Connection, deadline: float, name: str, text: str, *params: Any
+    ) -> list[asyncpg.Record]:
+        """Run a statement of the writer. Half of the patience at most: the rest is for another try elsewhere."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        within = max(0.05, min(self._database.patience_seconds / 2, deadline - started))
+        if not self._database.prepares:
+            rows = await connection.fetch(text, *params, timeout=within)
+        else:
+            prepared = self._prepared.get(text)
+            if prepared is None:
+                prepared = self._prepared[text] = await connection.prepare(text, timeout=within)
+            rows = await prepared.fetch(*params, timeout=within)
+        self._database.took(name, loop.time() - started)
+        return rows
+
+    async def _rounds(
+        self, connection: Connection, batch: Batch, deadline: float, *, unsure: bool
+    ) -> None:
+        while batch.waiting:
+            text, params = batch.begin_round()
+            try:
+                rows = await self._ask(connection, deadline, "log_append", text, *params)
+            except FAILURES as error:
+                if is_repeat(error) and asyncio.get_running_loop().time() < deadline:
+                    batch.send_again()
+                    batch.keys_repeat = True
+                    await self._take_out_known(connection, batch, deadline, unsure=unsure)
+                elif is_unfit(error):
+                    if len(batch.chains) > 1:
+                        batch.one_room = True
+                        batch.send_again()
+                    else:
+                        (chain,) = batch.chains.values()
+                        batch.send_again()
+                        batch.refuse(chain[0], unavailable(error, unsure=False))
+                else:
+                    raise
+                continue
+            refused = standings(rows)
+            batch.chains = {room: batch.chains[room] for room in refused}
+            if refused:
+                await self._tell_refused(connection, batch, deadline, refused, unsure=unsure)
+
+    async def _tell_refused(
+        self,
+        connection: Connection,
+        batch: Batch,
+        deadline: float,
+        refused: dict[str, Standing],
+        *,
+        unsure: bool,
+    ) -> None:
+        """Decide on the rooms that the statement did not move."""
+        asked = {room: batch.entries[chain[0]] for room, chain in batch.chains.items()}
+        # What happened while the statement waited for a lock is not in its snapshot: look again.
+        stale = [room for room in refused if refused[room].head in (None, asked[room].expected)]
+        if stale:
+            ends = [asked[room].expected for room in stale]
+            keys = [asked[room].key for room in stale]
+            rows = await self._ask(connection, deadline, "log_missed", STANDINGS, stale, ends, keys)
+            refused |= standings(rows)
+        firsts = {chain[0]: room for room, chain in batch.chains.items()}
+        batch.send_again()
+        if unsure:
+            # Some may be ours, of an earlier try whose answer was lost.
+            await self._take_out_known(connection, batch, deadline, unsure=True)
+        for index in firsts.keys() & set(batch.waiting):
+            batch.refuse_unmoved(index, refused[firsts[index]])
+
+    async def _take_out_known(
+        self, connection: Connection, batch: Batch, deadline: float, *, unsure: bool
+    ) -> None:
+        """Decide what waits whose keys are in the log: repeated commands, or our own of which we had no answer."""
+        entries = [batch.entries[index] for index in batch.waiting]
+        rows = await self._ask(
+            connection,
+            deadline,
+            "log_find",
+            KEYS,
+            [entry.room for entry in entries],
+            [entry.key for entry in entries],
+        )
+        known = {(room, key): (offset, digest, data) for room, key, offset, digest, data in rows}
+        repeated: list[tuple[int, Found]] = []
+        waiting = []
+        for index, entry in zip(batch.waiting, entries, strict=True):
+            found = known.get((entry.room, entry.key))
+            if found is None:
+                waiting.append(index)
+            elif not (unsure and found[0] == entry.last and found[2] == entry.events[-1]):
+                waiting.append(index)
+                repeated.append((index, Found(found[0], found[1])))
+        batch.waiting = waiting
+        for index, earlier in reversed(repeated):
+            batch.refuse(index, DuplicateCommand(batch.entries[index].room, earlier))
+
+    async def head(self, room: str) -> Head | None:
+        """See the contract."""
+        rows = await self._database.read(READ_HEAD, room)
+        return Head(*rows[0]) if rows else None
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """See the contract."""
+        rows = await self._database.read(READ_HEADS, list(rooms)) if rooms else []
+        return {room: Head(epoch, offset) for room, epoch, offset in rows}
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """See the contract."""
+        return [StoredEvent(*row) for row in await self._database.read(READ, room, after, limit)]
+
+    async def find(self, room: str, key: bytes) -> Found | None:
+        """See the contract."""
+        rows = await self._database.read(FIND, room, key)
+        return Found(*rows[0]) if rows else None
+
+    async def snapshot_at(self, room: str, offset: int) -> Snapshot | None:
+        """See the contract."""
+        rows = await self._database.read(SNAPSHOT_AT, room, offset)
+        return Snapshot(rows[0][0], rows[0][1], zlib.decompress(rows[0][2])) if rows else None
+
+    async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
+        """See the contract."""
+        packed = zlib.compress(snapshot.data, 1)
+        await self._database.write(SAVE_SNAPSHOT, snapshot.offset, snapshot.version, packed, room)
+
+    async def seats(self, user: str) -> list[str]:
+        """See the contract."""
+        return [row[0] for row in await self._database.read(SEATS, user)]
+
+    async def list_rooms(
+        self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
+    ) -> list[RoomRow]:
+        """See the contract."""
+        escaped = query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        rows = await self._database.read(
+            LIST_PUBLIC if public else LIST_OWN,
+            *(user, before if before is not None else 2**62, query, f"%{escaped}%", tag, limit),
+        )
+        return [RoomRow(*row) for row in rows]
+
+    async def all_rooms(self, *, after: str, limit: int) -> list[str]:
+        """See the contract."""
+        return [row[0] for row in await self._database.read(ALL_ROOMS, after, limit)]
+
+    async def delete(self, room: str, *, at: str) -> None:
+        """See the contract."""
+        await self._change(DELETE, room, at, room)
+
+    async def restore(self, room: str) -> None:
+        """See the contract."""
+        await self._change(RESTORE, room, room)
+
+    async def renew_epoch(self, room: str, epoch: str) -> None:
+        """See the contract."""
+        await self._change(RENEW_EPOCH, room, epoch, room)
+
+    async def _change(self, statement: Statement, room: str, *params: object) -> None:
+        if await self._database.write(statement, *params) == 0:
+            raise StreamMissing(room)
+
+
+def is_repeat(error: BaseException) -> bool:
+    """Whether a batch was refused because of a command's key that is taken."""
+    return isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "events_key"
+
+
+def is_unfit(error: BaseException) -> bool:
+    """Whether a batch was refused because of what is in it."""
+    return isinstance(error, ValueError) or state_of(error).startswith(("22", "23"))
+
+
+def unavailable(error: BaseException, *, unsure: bool) -> LogUnavailable:
+    """What to tell writers whose appends were given up on."""
+    if isinstance(error, TableForgeError):
+        why, mend = error.why, error.mend
+    elif is_unfit(error):
+        why, mend = "The database cannot hold what is in it.", ""
+    else:
+        why, mend = reason(error)
+    if unsure:
+        return LogUnavailable(
+            "It is not known whether the command was saved.",
+            why,
+            "Send it again as it is: what was saved is not carried out twice.",
+        )
+    return LogUnavailable("The command was not saved, so it did not happen.", why, mend)
