@@ -1,12 +1,15 @@
 """What holds for sessions, recovery codes and invites on the database that keeps them."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tableforge.config import DatabaseKnobs
 from tableforge.database import Database, DatabaseUnavailable, Row, Statement, Step
+from tableforge.database.postgres import PostgresDatabase
 from tableforge.database.sqlite import FILE_NAME, SqliteDatabase
 from tableforge.errors import Gone, NotFound, TooLarge, Unauthorized
 from tableforge.library import invites as invites_module
@@ -52,10 +55,15 @@ class Gated:
         return await self._database.write_all(steps)
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Gated]:
-    async with SqliteDatabase(tmp_path) as opened:
-        yield Gated(opened)
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gated]:
+    if request.param == "sqlite":
+        async with SqliteDatabase(tmp_path) as embedded:
+            yield Gated(embedded)
+    else:
+        url: str = request.getfixturevalue("database_url")
+        async with PostgresDatabase(DatabaseKnobs(url=url, pool_min=0), "one") as shared:
+            yield Gated(shared)
 
 
 @pytest.fixture
@@ -78,9 +86,27 @@ def restarted(database: Gated, clock: Clock, *, held: int = 100) -> Sessions:
     return Sessions(database, lifetime_seconds=LIFETIME_SECONDS, clock=clock, held=held)
 
 
-def all_bytes(folder: Path) -> bytes:
-    """Everything that the database wrote, its journal included."""
+EVERY_ROW = Statement(
+    "test.all",
+    "SELECT u::text FROM users u UNION ALL SELECT s::text FROM sessions s"
+    " UNION ALL SELECT r::text FROM recovery_codes r UNION ALL SELECT i::text FROM invites i",
+)
+
+
+def files_of(folder: Path) -> bytes:
+    """Everything that SQLite wrote, its journal included."""
     return b"".join(path.read_bytes() for path in folder.glob(f"{FILE_NAME}*"))
+
+
+async def all_bytes(database: Gated, folder: Path) -> bytes:
+    """Everything that the database keeps: SQLite's files, or each row of PostgreSQL with its bytes as such and in hex."""
+    files = await asyncio.to_thread(files_of, folder)
+    if files:
+        return files
+    texts = [str(row[0]) for row in await database.read(EVERY_ROW)]
+    assert len(texts) == 4
+    raw = [bytes.fromhex(found) for text in texts for found in re.findall(r"\\x([0-9a-f]+)", text)]
+    return "".join(texts).encode() + b"".join(raw)
 
 
 class TestSessions:
@@ -105,12 +131,12 @@ class TestSessions:
         assert sessions.known(token) is None
 
     async def test_se2_the_disk_holds_neither_tokens_nor_codes_nor_invites(
-        self, tmp_path: Path, sessions: Sessions, invites: Invites
+        self, tmp_path: Path, database: Gated, sessions: Sessions, invites: Invites
     ) -> None:
         begun = await sessions.begin("Ada")
         code = await sessions.recovery_code(begun.session.user_id)
         invite = await invites.create("room", "player", by="gm")
-        written = all_bytes(tmp_path)
+        written = await all_bytes(database, tmp_path)
         assert b"Ada" in written
         for secret in (begun.token, code, code.replace("-", ""), invite):
             assert secret.encode() not in written

@@ -18,6 +18,7 @@ DEAD_KEPT_SECONDS = 30 * 86_400.0
 PURGE_INVITES = Statement(
     "invite.purge",
     "DELETE FROM invites WHERE room = ? AND created_ms < ? AND (uses_left <= 0 OR expires_ms <= ?)",
+    repeatable=True,
 )
 INSERT_INVITE = Statement(
     "invite.insert",

@@ -33,7 +33,7 @@ MISREAD = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
 
 INSERT_SESSION = Statement(
     "session.insert",
-    "INSERT INTO sessions (digest, user, created_ms, seen_ms, expires_ms) VALUES (?, ?, ?, ?, ?)",
+    'INSERT INTO sessions (digest, "user", created_ms, seen_ms, expires_ms) VALUES (?, ?, ?, ?, ?)',
 )
 FIND_SESSION = Statement(
     "session.find",
@@ -41,18 +41,24 @@ FIND_SESSION = Statement(
     " FROM sessions AS s JOIN users AS u ON u.id = s.user WHERE s.digest = ?",
 )
 RENEW_SESSION = Statement(
-    "session.renew", "UPDATE sessions SET seen_ms = ?, expires_ms = ? WHERE digest = ?"
+    "session.renew",
+    "UPDATE sessions SET seen_ms = ?, expires_ms = ? WHERE digest = ?",
+    repeatable=True,
 )
-DELETE_SESSION = Statement("session.delete", "DELETE FROM sessions WHERE digest = ?")
+DELETE_SESSION = Statement(
+    "session.delete", "DELETE FROM sessions WHERE digest = ?", repeatable=True
+)
 PURGE_SESSIONS = Statement(
     "session.purge",
     "DELETE FROM sessions WHERE digest IN"
     " (SELECT digest FROM sessions WHERE expires_ms < ? ORDER BY expires_ms LIMIT ?)",
+    repeatable=True,
 )
 SET_CODE = Statement(
     "recovery.set",
-    "INSERT INTO recovery_codes (user, digest, created_ms) VALUES (?, ?, ?)"
-    " ON CONFLICT (user) DO UPDATE SET digest = excluded.digest, created_ms = excluded.created_ms",
+    'INSERT INTO recovery_codes ("user", digest, created_ms) VALUES (?, ?, ?)'
+    ' ON CONFLICT ("user") DO UPDATE SET digest = excluded.digest, created_ms = excluded.created_ms',
+    repeatable=True,
 )
 FIND_CODE = Statement(
     "recovery.find",

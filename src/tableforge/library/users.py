@@ -10,7 +10,7 @@ from tableforge.database import Database, Statement, Step
 from tableforge.errors import NotFound
 
 INSERT_USER = Statement("user.insert", "INSERT INTO users (id, name, created_ms) VALUES (?, ?, ?)")
-RENAME_USER = Statement("user.rename", "UPDATE users SET name = ? WHERE id = ?")
+RENAME_USER = Statement("user.rename", "UPDATE users SET name = ? WHERE id = ?", repeatable=True)
 
 
 class User(Struct, frozen=True):
