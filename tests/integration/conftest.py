@@ -34,7 +34,9 @@ async def opened(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[httpx.
             **named: str,
         ) -> httpx.AsyncClient:
             settings = load({"TABLEFORGE_DATA": str(tmp_path / "data"), **named}, None)
-            assembly = await stack.enter_async_context(assemble(settings, draining=draining))
+            assembly = await stack.enter_async_context(
+                assemble(settings, draining=draining, stop=lambda because: None)
+            )
             transport = httpx.ASGITransport(assembly.app, client=(address, 1))
             return await stack.enter_async_context(
                 httpx.AsyncClient(transport=transport, base_url="http://localhost")

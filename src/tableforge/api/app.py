@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
-from tableforge.api import health, imports, pages
+from tableforge.api import health, imports, instances, pages
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
 from tableforge.api.body import BODY_BYTES
@@ -28,6 +28,7 @@ from tableforge.bus import BusServer
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
+from tableforge.hub.steward import Steward
 from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
@@ -39,6 +40,7 @@ ROUTES: Final[list[HTTPRouteHandler]] = [
     *room_routes.ROUTES,
     *imports.ROUTES,
     *asset_routes.ROUTES,
+    *instances.ROUTES,
     *pages.ROUTES,
 ]
 
@@ -76,6 +78,7 @@ def create_app(
     admin_token: str,
     unready: Callable[[], TableForgeError | None],
     bus: Callable[[], Sequence[BusServer]],
+    steward: Steward,
 ) -> Application:
     """The ASGI application over the parts of one server. It starts and stops nothing: whoever made the parts does.
 
@@ -97,6 +100,7 @@ def create_app(
         admin_token=admin_token,
         unready=unready,
         bus=bus,
+        steward=steward,
     )
     app = Litestar(
         route_handlers=[options_of(ROUTES), *ROUTES],

@@ -12,6 +12,7 @@ from tableforge.bus import BusServer
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
+from tableforge.hub.steward import Steward
 from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
@@ -39,6 +40,7 @@ class House:
     admin_token: str
     unready: Callable[[], TableForgeError | None]
     bus: Callable[[], Sequence[BusServer]]
+    steward: Steward
 
 
 def house_of(request: Caller) -> House:

@@ -15,13 +15,14 @@ from tableforge.api.centrifuge import Gateway, GatewaySettings, keep_signal
 from tableforge.api.edge import Application
 from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
-from tableforge.bootstrap.fleet import Fleet
+from tableforge.bootstrap.fleet import Fleet, myself
 from tableforge.bootstrap.stores import Store, embedded, shared
 from tableforge.config import Settings
-from tableforge.errors import Draining, TableForgeError, Unavailable
+from tableforge.errors import Draining, StartRefused, TableForgeError, Unavailable
 from tableforge.files import Limits as FileLimits
 from tableforge.files.importer import Importer
 from tableforge.hub.hub import Hub
+from tableforge.hub.steward import Steward
 from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
@@ -51,8 +52,16 @@ class Assembly:
 
 
 @contextlib.asynccontextmanager
-async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> AsyncIterator[Assembly]:
+async def assemble(
+    settings: Settings,
+    *,
+    draining: Callable[[], bool],
+    stop: Callable[[StartRefused | None], None],
+) -> AsyncIterator[Assembly]:
     """Open what there is and put the parts together; raises `StartRefused`.
+
+    `draining` says whether the server is about to stop, `stop` makes it so; with the reason where another process has
+    taken its place.
 
     A fleet's database need not be there yet: `/ready` says so until it is.
     """
@@ -90,19 +99,36 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
             deleted=fleet.deleted if fleet is not None else audience.told_of_deletion,
         )
         sessions = Sessions(
-            store.database, lifetime_seconds=settings.access.session_lifetime_seconds
+            store.database,
+            lifetime_seconds=settings.access.session_lifetime_seconds,
+            notices=fleet.notices if fleet is not None else None,
         )
         sessions.on_signed_out(hub.sign_out)
+
+        steward = Steward(
+            fleet.me if fleet is not None else myself(settings),
+            hub=hub,
+            knobs=settings.fleet,
+            connections=lambda: COUNTERS.connections,
+            rooms=lambda: engine.rooms_in_memory,
+            draining=draining,
+            drain=lambda: stop(None),
+            superseded=stop,
+            instances=fleet.instances if fleet is not None else None,
+            presence=fleet.presence if fleet is not None else None,
+        )
 
         async def start() -> None:
             await store.started()
             if fleet is not None:
                 await fleet.enter()
+            steward.start()
 
         async with contextlib.AsyncExitStack() as stack:
             if fleet is not None:
                 await fleet.start(engine)
                 stack.push_async_callback(fleet.close)
+            stack.push_async_callback(steward.close)
             ready = asyncio.create_task(start())
             stack.callback(ready.cancel)
             if not is_fleet:
@@ -158,6 +184,7 @@ async def assemble(settings: Settings, *, draining: Callable[[], bool]) -> Async
                     admin_token=admin_token(settings),
                     unready=unready,
                     bus=fleet.bus_servers if fleet is not None else tuple,
+                    steward=steward,
                 ),
                 ready=ready,
             )

@@ -43,6 +43,17 @@ def _bus(settings: Settings, origin: str) -> Bus | None:
     )
 
 
+def myself(settings: Settings) -> Myself:
+    """How this process is known to the others."""
+    return Myself(
+        id=settings.serving.instance_id,
+        version=version("tableforge"),
+        weight=settings.fleet.weight,
+        has_bus=settings.redis.chosen,
+        scaling=settings.fleet.scaling,
+    )
+
+
 class Fleet:
     """This instance's dealings with the others. Raises `StartRefused` for a bus that cannot be meant."""
 
@@ -52,13 +63,7 @@ class Fleet:
         self._hub = hub
         self._audience = audience
         self._tasks: set[asyncio.Task[None]] = set()
-        self.me = Myself(
-            id=settings.serving.instance_id,
-            version=version("tableforge"),
-            weight=knobs.weight,
-            has_bus=settings.redis.chosen,
-            scaling=knobs.scaling,
-        )
+        self.me = myself(settings)
         self.bus = _bus(settings, self.me.origin)
         self.backplane = Backplane(
             self.bus,
@@ -126,6 +131,7 @@ class Fleet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.follower.close()
+        self.presence.close()
         if self.bus is not None:
             await self.bus.close()
         with contextlib.suppress(TableForgeError):

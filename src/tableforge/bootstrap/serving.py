@@ -19,13 +19,15 @@ from tableforge.api.listener import Listener
 from tableforge.bootstrap.assembly import Assembly, assemble
 from tableforge.config import Settings
 from tableforge.errors import StartRefused, TableForgeError
-from tableforge.protocol.close_codes import CloseCode
+from tableforge.hub.farewell import send_away
 from tableforge.telemetry import COUNTERS, configure_logging
 
 BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 5.0
 ASSET_SWEEP_SECONDS = 86_400.0
 STOPPING_SECONDS = 3
+GOODBYES = 0.8
+"""The part of DRAIN_SECONDS over which clients are sent away; the rest is for what they left behind."""
 SWITCH_SECONDS = 0.0005
 """How long the writer thread waits for the interpreter beside a busy loop: a tenth of Python's default."""
 
@@ -54,9 +56,12 @@ class Server(uvicorn.Server):
         if self._draining is not None or self._serving_on is None:
             super().handle_exit(sig, frame)
             return
-        self._serving_on.call_soon_threadsafe(self._begin_to_drain)
+        self._serving_on.call_soon_threadsafe(self.stop_in_order)
 
-    def _begin_to_drain(self) -> None:
+    def stop_in_order(self) -> None:
+        """Begin to drain, unless that has begun; the server stops when it is done."""
+        if self._draining is not None:
+            return
         self._draining = self._drain()
         self._draining.add_done_callback(self._drained)
 
@@ -118,6 +123,36 @@ async def housekeeping(assembly: Assembly) -> None:
             log.warning("housekeeping failed", reason=str(error))
 
 
+class Stop:
+    """Whether the server is about to stop, and why if nobody told it to."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.because: StartRefused | None = None
+        self.server: Server | None = None
+
+    def __call__(self, because: StartRefused | None) -> None:
+        """Stop the server in order."""
+        self.because = self.because or because
+        if self.server is not None:
+            self.server.stop_in_order()
+
+
+async def drain(assembly: Assembly) -> None:
+    """Send everybody away, to other instances if there may be any, and finish what was begun; all within DRAIN_SECONDS."""
+    settings = assembly.settings
+    seconds = settings.serving.drain_seconds
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await send_away(
+                lambda: assembly.endpoint.connections,
+                assembly.hub,
+                over_seconds=seconds * GOODBYES if settings.database.chosen else 0,
+            )
+            await assembly.engine.close()
+            await assembly.endpoint.wait_for_none()
+
+
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until a signal says to stop. `announce` is told the address once the server answers there.
 
@@ -130,37 +165,15 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         level=settings.observing.log_level, as_json=settings.observing.log_format == "json"
     )
     sockets = bind(settings)
-    is_draining = False
+    stop = Stop()
     try:
-        async with assemble(settings, draining=lambda: is_draining) as assembly:
-            endpoint = assembly.endpoint
+        async with assemble(settings, draining=lambda: stop.begun, stop=stop) as assembly:
 
-            async def drain() -> None:
-                nonlocal is_draining
-                is_draining = True
-                for connection in list(endpoint.connections):
-                    connection.close(CloseCode.SHUTDOWN)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(settings.serving.drain_seconds):
-                        await assembly.engine.close()
-                        await endpoint.wait_for_none()
+            def begin_to_drain() -> "asyncio.Task[None]":
+                stop.begun = True
+                return asyncio.get_running_loop().create_task(drain(assembly))
 
-            server = Server(
-                uvicorn.Config(
-                    assembly.app,
-                    loop="none",
-                    http=Listener,
-                    ws=endpoint.protocol_class(),
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    proxy_headers=False,
-                    server_header=False,
-                    backlog=BACKLOG,
-                    timeout_graceful_shutdown=STOPPING_SECONDS,
-                ),
-                lambda: asyncio.get_running_loop().create_task(drain()),
-            )
+            stop.server = server = Server(configured(assembly), begin_to_drain)
             port = sockets[0].getsockname()[1]
             host = settings.serving.host
             name = f"[{host}]" if ":" in host else host
@@ -180,11 +193,30 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 await server.serve(sockets)
             finally:
                 chores.cancel()
+            if stop.because is not None:
+                raise stop.because
             if assembly.ready.done():
                 await assembly.ready
     finally:
         for one in sockets:
             one.close()
+
+
+def configured(assembly: Assembly) -> uvicorn.Config:
+    """uvicorn with our own protocols, and nothing of its own around them."""
+    return uvicorn.Config(
+        assembly.app,
+        loop="none",
+        http=Listener,
+        ws=assembly.endpoint.protocol_class(),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=STOPPING_SECONDS,
+    )
 
 
 def quiet_interpreter() -> None:

@@ -51,7 +51,7 @@ def state_of(instance: Instance) -> State:
 
 
 class Steward:
-    """The background work of one instance; `run` it from when it has its place in the registry until it stops.
+    """The background work of one instance, from when it has its place in the registry until it stops.
 
     `connections` and `rooms` count what it carries, `draining` says whether it is about to stop, `drain` makes it so.
     `superseded` is called if another process took our place in the registry while we were silent: this one must stop.
@@ -89,6 +89,7 @@ class Steward:
         self._started = time.time()
         self._load = Load()
         self._lag = 0.0
+        self._work: asyncio.Task[None] | None = None
         self._measured = (time.monotonic(), time.process_time())
 
     # What others may ask
@@ -143,8 +144,19 @@ class Steward:
 
     # What happens all the time
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def start(self) -> None:
+        """Begin to work; `close` ends it."""
+        self._work = asyncio.get_running_loop().create_task(self._run_all())
+
+    async def close(self) -> None:
+        """Stop working."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+            if not self._work.cancelled() and (error := self._work.exception()) is not None:
+                log.error("the steward failed", exc_info=error)
+
+    async def _run_all(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._beat())
