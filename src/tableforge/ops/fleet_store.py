@@ -16,8 +16,9 @@ from tableforge.database.postgres import (
     migrate,
     reason,
     refused,
+    state_of,
 )
-from tableforge.errors import Unavailable
+from tableforge.errors import Conflict, Unavailable
 from tableforge.library.asset_stores import SharedBytes, shared_bytes
 from tableforge.ops.stored import (
     ROWS_AT_ONCE,
@@ -35,16 +36,21 @@ ANSWER_SECONDS = 600.0
 """How long one portion may take: the count of all events reads their whole table."""
 SCHEMA_SECONDS = 600.0
 """How long another one that brings the tables to the present form is waited for."""
+VALUE_STATES = ("22", "23")
+"""Classes of refusals that concern the rows at hand: data and constraints."""
 MOVING_LOCK = 0x6D6F7665
 """The advisory lock of whoever fills a database."""
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """What the driver raises, as what it means."""
+    """What the driver raises, as what it means; Conflict for values that the database does not take."""
     try:
         yield
     except FAILURES as error:
+        if isinstance(error, ValueError) or state_of(error)[:2] in VALUE_STATES:
+            why, mend = reason(error)
+            raise Conflict("The database does not take this.", why, mend) from error
         raise refused(error) from error
 
 
@@ -238,6 +244,12 @@ async def reading(knobs: DatabaseKnobs, what: str) -> AsyncIterator[PostgresStor
         store = PostgresStore(connection)
         async with store.moment():
             yield store
+
+
+async def is_empty(knobs: DatabaseKnobs, what: str) -> bool:
+    """Whether a database has none of our tables yet."""
+    async with connected(knobs, what) as connection:
+        return await form_or_refuse(connection, what) == 0
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from tableforge.database import Statement
+from tableforge.database.migrations import scripts
 from tableforge.database.sqlite import (
     FILE_NAME,
     LOCK_NAME,
@@ -23,7 +24,6 @@ from tableforge.database.sqlite import (
     SqliteDatabase,
     connect,
     form_of,
-    migrations,
 )
 from tableforge.errors import StartRefused, Unavailable
 from tableforge.eventlog.sqlite import SqliteEventLog
@@ -76,7 +76,7 @@ def database_of(folder: Path) -> Path:
 
 def newest_form() -> int:
     """The form of the database that this program writes."""
-    return migrations()[-1][0]
+    return scripts("sqlite")[-1].number
 
 
 def holder(folder: Path) -> str | None:
@@ -394,3 +394,30 @@ def reading(path: Path) -> Iterator[SqliteStore]:
                 "Start the server once, which brings an older one to the present form, or use a later version.",
             )
         yield SqliteStore(connection)
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[SqliteStore]:
+    """A data folder's database to add to, which `bring_up` has made; servers are kept out, or `OrderRefused`."""
+    with held(folder), closing(connect(database_of(folder))) as connection:
+        yield SqliteStore(connection)
+
+
+@contextmanager
+def empty() -> Iterator[SqliteStore]:
+    """A database with nothing in it and no file, to compare with."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for script in scripts("sqlite"):
+            connection.executescript(script.text)
+        yield SqliteStore(connection)
+
+
+async def bring_up(folder: Path) -> tuple[int, int]:
+    """Bring a data folder's database to the present form, making both where they are missing; the forms before and after."""
+    path = database_of(folder)
+    before = 0
+    if path.is_file():
+        with closing(open_to_read(path)) as connection:
+            before = form_of(connection)
+    async with SqliteDatabase(folder):
+        return before, newest_form()
