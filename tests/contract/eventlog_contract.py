@@ -1,12 +1,15 @@
-"""What every event log keeps: the rules EL1 to EL10 of `docs/spec.md`, run on each engine."""
+"""What every event log keeps: the rules EL1 to EL13 of `docs/spec.md`, run on each engine."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import (
+    MISSED_AT_MOST,
     Append,
     DuplicateCommand,
     EventLog,
@@ -32,11 +35,10 @@ class Writer:
     def __init__(self, log: EventLog) -> None:
         self.log = log
         self.outcomes: list[tuple[bytes, TableForgeError | None]] = []
-        self._keys = 0
+        self.submitted: list[Append] = []
 
     def key(self) -> bytes:
-        self._keys += 1
-        return self._keys.to_bytes(16, "big")
+        return secrets.token_bytes(16)
 
     def submit(
         self,
@@ -55,9 +57,11 @@ class Writer:
             self.outcomes.append((entry.key, outcome))
             future.set_result(outcome)
 
-        self.log.append_nowait(
-            Append(room, expected, 1, tuple(events), key or self.key(), digest, done, facts, opens)
+        entry = Append(
+            room, expected, 1, tuple(events), key or self.key(), digest, done, facts, opens
         )
+        self.submitted.append(entry)
+        self.log.append_nowait(entry)
         return future
 
     async def append(self, *args: object, **more: object) -> TableForgeError | None:
@@ -69,7 +73,12 @@ class Writer:
 
 
 class EventLogContract:
-    """Engines subclass it with a fixture `log`."""
+    """Engines subclass it with a fixture `log`, and with `beside` where several servers can write to the same streams."""
+
+    @pytest.fixture
+    def beside(self, log: EventLog) -> EventLog:
+        """Another server's log of the same streams; here, the same one."""
+        return log
 
     async def test_el1_what_was_acknowledged_is_read_back_in_order_without_a_gap(
         self, log: EventLog
@@ -260,3 +269,160 @@ class EventLogContract:
         await log.renew_epoch("r", "second life")
         assert await log.head("r") == Head("second life", 2)
         assert await writer.append("r", 2, [event(3)]) is None
+
+    async def test_el4_a_key_is_taken_wherever_the_writer_stands(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        key = b"k" * 16
+        assert await Writer(beside).append("r", 1, [event(2)], key=key) is None
+        for expected in (1, 2):
+            again = await writer.append("r", expected, [event(9)], key=key, digest=b"second")
+            assert isinstance(again, DuplicateCommand)
+            assert again.found == Found(2, b"d")
+
+    async def test_el4_a_key_comes_once_in_one_batch(self, log: EventLog) -> None:
+        writer = Writer(log)
+        for room in "abc":
+            await writer.open(room)
+        key = b"k" * 16
+        first, other, again, behind = await asyncio.wait_for(
+            asyncio.gather(
+                writer.submit("a", 1, [event(2)], key=key),
+                writer.submit("b", 1, [event(2)]),
+                writer.submit("a", 2, [event(3)], key=key),
+                writer.submit("a", 3, [event(4)]),
+            ),
+            DEADLINE,
+        )
+        assert first is other is None
+        assert isinstance(again, DuplicateCommand)
+        assert again.found == Found(2, b"d")
+        assert isinstance(behind, VersionConflict)
+        assert await log.head("a") == Head("epoch-a", 2)
+
+    async def test_el5_rooms_open_change_and_go_on_in_one_batch(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("a")
+        await writer.open("b")
+        crowd = Facts("Salt Road", "public", ("x",), (("ada", "player"), ("bo", "gm")))
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(
+                writer.submit("a", 1, [event(2)], facts=FACTS),
+                writer.submit("a", 2, [event(3), event(4)], facts=crowd),
+                writer.submit("b", 1, [event(2)]),
+                writer.submit("c", 0, [event(1)], facts=FACTS, opens="epoch-c"),
+                writer.submit("c", 1, [event(2)]),
+                writer.submit("d", 1, [event(2)]),
+                writer.submit("b", 0, [event(1)], facts=FACTS, opens="another"),
+            ),
+            DEADLINE,
+        )
+        assert outcomes[:5] == [None] * 5
+        assert isinstance(outcomes[5], StreamMissing)
+        assert isinstance(outcomes[6], VersionConflict)
+        heads = await log.heads(["a", "b", "c", "d"])
+        assert heads == {
+            "a": Head("epoch-a", 4),
+            "b": Head("epoch-b", 2),
+            "c": Head("epoch-c", 2),
+        }
+        rows = await log.list_rooms(
+            user="bo", public=False, query="", tag="x", before=None, limit=9
+        )
+        assert [(row.id, row.members, row.role) for row in rows] == [("a", 2, "gm")]
+        assert await log.seats("ada") == ["a", "b", "c"]
+
+    async def test_el11_a_conflict_tells_what_was_missed(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        writer, other = Writer(log), Writer(beside)
+        await writer.open("r")
+        assert await other.append("r", 1, [event(2), event(3)]) is None
+        assert await other.append("r", 3, [event(4)]) is None
+        for expected in (1, 2, 3, 4, 9):
+            refused = await writer.append("r", expected, [event(9)])
+            if expected == 4:
+                assert refused is None
+                continue
+            assert isinstance(refused, VersionConflict)
+            ends = 4 if expected < 4 else 5
+            assert refused.actual == ends
+            stored = await log.read("r", after=expected, limit=100)
+            assert list(refused.missed) in ([], stored)
+
+    async def test_el11_what_was_missed_is_bounded_and_without_a_gap(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        many = [event(number) for number in range(2, MISSED_AT_MOST + 50)]
+        assert await Writer(beside).append("r", 1, many) is None
+        refused = await writer.append("r", 1, [event(2)])
+        assert isinstance(refused, VersionConflict)
+        assert refused.actual == len(many) + 1
+        assert len(refused.missed) <= MISSED_AT_MOST
+        assert [row.offset for row in refused.missed] == list(range(2, len(refused.missed) + 2))
+
+    async def test_el12_heads_see_what_any_writer_was_told_is_durable(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        writer, other = Writer(log), Writer(beside)
+        assert await log.heads([]) == {}
+        for room in "abc":
+            await writer.open(room)
+        for number in range(1, 20):
+            assert await (writer, other)[number % 2].append("a", number, [event(0)]) is None
+            seen = await (other, writer)[number % 2].log.heads(["a", "b", "nothing"])
+            assert seen == {"a": Head("epoch-a", number + 1), "b": Head("epoch-b", 1)}
+        await log.delete("b", at="2026-01-01T00:00:00Z")
+        assert set(await beside.heads(["a", "b", "c"])) == {"a", "c"}
+
+    async def test_el13_what_was_withdrawn_changes_nothing(self, log: EventLog) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        writer.outcomes.clear()
+        keys = [bytes([number]) * 16 for number in range(1, 5)]
+        appends = [
+            writer.submit("r", expected, [event(expected)], key=key)
+            for expected, key in zip((1, 2, 3, 2), keys, strict=True)
+        ]
+        for entry in writer.submitted[-3:-1]:
+            entry.withdrawn = True
+        outcomes = await asyncio.wait_for(asyncio.gather(*appends), DEADLINE)
+        assert [key for key, _ in writer.outcomes] == keys
+        assert outcomes[0] is outcomes[3] is None
+        assert all(isinstance(outcome, VersionConflict) for outcome in outcomes[1:3])
+        assert await log.head("r") == Head("epoch-r", 3)
+        await asyncio.wait_for(log.wait_for_idle(), DEADLINE)
+
+    async def test_el13_nothing_alone_is_pending_when_all_was_withdrawn(
+        self, log: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        append = writer.submit("r", 1, [event(2)])
+        writer.submitted[-1].withdrawn = True
+        assert isinstance(await asyncio.wait_for(append, DEADLINE), VersionConflict)
+        await asyncio.wait_for(log.wait_for_idle(), DEADLINE)
+        assert await log.head("r") == Head("epoch-r", 1)
+
+    async def test_el13_what_was_built_on_a_refused_append_is_not_sent(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        """Another writer may stand exactly where the refused append wanted to: what follows must not stand on that."""
+        writer = Writer(log)
+        await writer.open("r")
+        writer.outcomes.clear()
+        assert await Writer(beside).append("r", 1, [event(2)]) is None
+        first = writer.submit("r", 1, [event(100)])
+        appends = [first]
+        asyncio.get_running_loop().call_soon(
+            lambda: appends.append(writer.submit("r", 2, [event(101)]))
+        )  # right behind the departure of the first one: it goes into the next batch
+        await asyncio.wait_for(first, DEADLINE)
+        outcomes = await asyncio.wait_for(asyncio.gather(*appends), DEADLINE)
+        assert len(outcomes) == 2
+        assert all(isinstance(outcome, VersionConflict) for outcome in outcomes)
+        assert [row.data for row in await log.read("r", after=0, limit=9)] == [event(1), event(2)]

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,30 @@ class TestMemory(EventLogContract):
     def log(self) -> EventLog:
         return MemoryEventLog()
 
+    @pytest.fixture
+    def beside(self, log: EventLog) -> EventLog:
+        assert isinstance(log, MemoryEventLog)
+        return MemoryEventLog(log.store)
+
 
 class TestPostgres(EventLogContract):
-    @pytest.fixture
-    async def log(self, database_url: str) -> AsyncIterator[EventLog]:
-        async with PostgresDatabase(DatabaseKnobs(url=database_url), "one") as database:
+    @asynccontextmanager
+    async def opened(self, url: str, name: str) -> AsyncIterator[EventLog]:
+        knobs = DatabaseKnobs(url=url, pool_min=0)
+        async with PostgresDatabase(knobs, name) as database:
             log = PostgresEventLog(database, commit_interval=0.002)
             yield log
             await log.close()
+
+    @pytest.fixture
+    async def log(self, database_url: str) -> AsyncIterator[EventLog]:
+        async with self.opened(database_url, "one") as log:
+            yield log
+
+    @pytest.fixture
+    async def beside(self, database_url: str) -> AsyncIterator[EventLog]:
+        async with self.opened(database_url, "two") as log:
+            yield log
 
 
 class TestSqlite(EventLogContract):

@@ -12,7 +12,15 @@ from itertools import compress
 
 import structlog
 
-from tableforge.eventlog import Append, Appended, LogUnavailable, VersionConflict
+from tableforge.errors import TableForgeError
+from tableforge.eventlog import (
+    Append,
+    Appended,
+    DuplicateCommand,
+    LogUnavailable,
+    StreamMissing,
+    VersionConflict,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -139,3 +147,21 @@ class GroupCommit:
 def withdrawn(entry: Append) -> VersionConflict:
     """The outcome of an append that was not sent."""
     return VersionConflict(entry.room, expected=entry.expected, actual=entry.expected)
+
+
+def one_by_one(
+    batch: list[Append], write: Callable[[Append], None]
+) -> list[TableForgeError | None]:
+    """Write appends singly and return their outcomes; what was built on a refused one is not tried."""
+    refused: dict[str, int] = {}
+    outcomes: list[TableForgeError | None] = []
+    for entry in batch:
+        try:
+            if entry.expected > refused.get(entry.room, entry.expected):
+                raise withdrawn(entry)
+            write(entry)
+            outcomes.append(None)
+        except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
+            refused.setdefault(entry.room, entry.expected)
+            outcomes.append(refusal)
+    return outcomes

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from tableforge.errors import TableForgeError
 from tableforge.eventlog import (
     MISSED_AT_MOST,
     Append,
@@ -21,7 +20,7 @@ from tableforge.eventlog import (
     StreamMissing,
     VersionConflict,
 )
-from tableforge.eventlog.group_commit import GroupCommit
+from tableforge.eventlog.group_commit import GroupCommit, one_by_one
 
 
 @dataclass
@@ -66,13 +65,7 @@ class MemoryEventLog:
         return stream
 
     def _commit(self, batch: list[Append], finished: Callable[[Appended], None]) -> None:
-        outcomes: list[TableForgeError | None] = []
-        for entry in batch:
-            try:
-                self._append(entry)
-                outcomes.append(None)
-            except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
-                outcomes.append(refusal)
+        outcomes = one_by_one(batch, self._append)
         asyncio.get_running_loop().call_soon(finished, outcomes)
 
     def _append(self, entry: Append) -> None:

@@ -22,7 +22,7 @@ from tableforge.eventlog import (
     StreamMissing,
     VersionConflict,
 )
-from tableforge.eventlog.group_commit import GroupCommit
+from tableforge.eventlog.group_commit import GroupCommit, one_by_one
 from tableforge.telemetry import STATEMENTS
 
 KNOWN_HEADS = 20_000
@@ -155,14 +155,7 @@ class SqliteEventLog:
         self, connection: sqlite3.Connection, batch: list[Append]
     ) -> list[TableForgeError | None]:
         """The careful way, for a batch in which some append opens, changes facts, is late or repeats itself."""
-        outcomes: list[TableForgeError | None] = []
-        for entry in batch:
-            try:
-                self._write_one(connection, entry)
-                outcomes.append(None)
-            except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
-                outcomes.append(refusal)
-        return outcomes
+        return one_by_one(batch, lambda entry: self._write_one(connection, entry))
 
     def _write_one(self, connection: sqlite3.Connection, entry: Append) -> None:
         found = connection.execute(FIND.sql, (entry.key,)).fetchone()
