@@ -51,7 +51,7 @@ def bare_insert_ms(server: PostgresServer, folder: Path, seconds: int) -> float:
     )
     script = folder / "bare.sql"
     script.write_text(
-        f"INSERT INTO bare VALUES ('r', nextval('bare_seq'), decode('{EVENT.hex()}', 'hex'));\n"
+        f"INSERT INTO bare VALUES ('r', nextval('bare_seq'), decode('{EVENT.hex()}', 'hex'));\n"  # noqa: S608 - our own bytes
     )
     subprocess.run(
         [

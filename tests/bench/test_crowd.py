@@ -30,7 +30,7 @@ async def test_players_who_are_cut_off_come_back_and_go_on(tmp_path: Path) -> No
         )
         client.close()
         async with CuttingProxy(server.port) as proxy:
-            crowd = Crowd("127.0.0.1", proxy.port, seats, rate=20, warm_up=0, rounds=ROUNDS)
+            crowd = Crowd([("127.0.0.1", proxy.port)], seats, rate=20, warm_up=0, rounds=ROUNDS)
             await crowd.sit_down()
             half = crowd.total // 2
             await crowd.play(half)
@@ -58,7 +58,7 @@ async def test_a_move_due_while_its_player_is_away_is_an_error(tmp_path: Path) -
         )
         client.close()
         async with CuttingProxy(server.port) as proxy:
-            crowd = Crowd("127.0.0.1", proxy.port, seats, rate=1000, warm_up=0, rounds=1)
+            crowd = Crowd([("127.0.0.1", proxy.port)], seats, rate=1000, warm_up=0, rounds=1)
             await crowd.sit_down()
         # The proxy is gone, so nobody comes back.
         await until(lambda: crowd.seen.reconnects == 2)

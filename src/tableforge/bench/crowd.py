@@ -72,26 +72,30 @@ class Seen:
 
 
 class Crowd:
-    """Players at their tables. `rate` in moves a second for each; the first `warm_up` rounds are not measured."""
+    """Players at their tables. `rate` in moves a second for each; the first `warm_up` rounds are not measured.
+
+    With several `addresses` (host and port), the members of a room are spread over them.
+    """
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        addresses: Sequence[tuple[str, int]],
         seats: Sequence[Seat],
         *,
         rate: float,
         warm_up: int,
         rounds: int,
     ) -> None:
-        self.host, self.port = host, port
         self.period = 1.0 / rate
         self.first = warm_up * len(seats)
         self.total = self.first + rounds * len(seats)
         self.seen = Seen(array("Q", bytes(8 * self.total)))
         # A round is every player's move once, at a moment of the period that is drawn once.
         chance = SystemRandom()
-        self.players = [Player(self, seat) for seat in seats]
+        self.players = [
+            Player(self, seat, addresses[number % len(addresses)])
+            for number, seat in enumerate(seats)
+        ]
         chance.shuffle(self.players)
         for number, player in enumerate(self.players):
             player.number = number
@@ -172,8 +176,9 @@ class Crowd:
 class Player(asyncio.Protocol):
     """One connection; `listening` from the subscribe reply until it is gone."""
 
-    def __init__(self, crowd: Crowd, seat: Seat) -> None:
+    def __init__(self, crowd: Crowd, seat: Seat, address: tuple[str, int]) -> None:
         self._crowd = crowd
+        self._host, self._port = address
         self._seen = crowd.seen
         self.seat = seat
         self.number = 0
@@ -191,7 +196,7 @@ class Player(asyncio.Protocol):
     async def connect(self) -> None:
         """Open the socket; `ready` is done when the room is subscribed."""
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self, self._crowd.host, self._crowd.port)
+        await loop.create_connection(lambda: self, self._host, self._port)
 
     def leave(self) -> None:
         """Close the socket."""
@@ -221,7 +226,7 @@ class Player(asyncio.Protocol):
         # uvloop's transports are none by inheritance.
         self._transport = cast("asyncio.Transport", transport)
         self._rest, self._switched = b"", False
-        self._transport.write(UPGRADE % f"{self._crowd.host}:{self._crowd.port}".encode())
+        self._transport.write(UPGRADE % f"{self._host}:{self._port}".encode())
 
     def _say_hello(self) -> None:
         assert self._transport is not None

@@ -117,8 +117,7 @@ class Run:
         seats = lay(caller, users=plan.users, room_size=plan.room_size, progress=seated)
         caller.close()
         crowd = Crowd(
-            caller.host,
-            caller.port,
+            [(caller.host, caller.port)],
             seats,
             rate=plan.rate,
             warm_up=round(plan.warm_up_seconds * plan.rate),
