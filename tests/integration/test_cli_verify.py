@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tableforge.config import Storage
+from tableforge.config import load
 from tableforge.ops.verify import Problem, verify
 from tests.command import tableforge
 from tests.integration.played import ROOMS, break_page, database, words
@@ -17,7 +17,8 @@ from tests.server_process import Person, running
 
 def problems(data: Path) -> list[Problem]:
     """What `verify` finds wrong."""
-    return asyncio.run(verify(Storage(folder=data), lambda what, done, of: None)).problems
+    settings = load({"TABLEFORGE_DATA": str(data)}, None)
+    return asyncio.run(verify(settings, lambda what, done, of: None)).problems
 
 
 def first_room(played: Path) -> tuple[int, str]:

@@ -196,6 +196,7 @@ async def move(
     async with AsyncExitStack() as stack:
         try:
             origin = await _opened_source(stack, settings, source, force=force)
+            rooms = await _chosen(origin, room)
             if dry_run:
                 goal = await _opened_to_compare(stack, settings, target)
             else:
@@ -205,7 +206,7 @@ async def move(
                 NOTHING, f"A database cannot be opened: {error}.", "Run `tableforge doctor`."
             ) from error
         try:
-            return await Move(origin, goal, room, progress, is_dry=dry_run).run()
+            return await Move(origin, goal, room, progress, is_dry=dry_run).run(rooms)
         except sqlite3.Error as error:
             raise Unavailable(
                 "The move stopped.",
@@ -284,6 +285,20 @@ async def _opened_to_compare(stack: AsyncExitStack, settings: Settings, place: P
     return Side(name_of(place), found, nothing, scratch)
 
 
+async def _chosen(source: Side, only: str | None) -> list[StoredRoom]:
+    rooms = await source.store.rooms()
+    if only is None:
+        return rooms
+    chosen = [room for room in rooms if room.id == only]
+    if not chosen:
+        raise OrderRefused(
+            NOTHING,
+            f"There is no room {only} in {source.name}.",
+            "Leave --room out to move all of them; --dry-run names them.",
+        )
+    return chosen
+
+
 class Move:
     """One run, from one side to the other."""
 
@@ -304,9 +319,8 @@ class Move:
         self._users: set[str] = set()
         self._mentioned: set[str] = set()
 
-    async def run(self) -> Moved:
-        """Move; users first and sessions last, so that whoever signs in there finds their rooms."""
-        rooms = await self._chosen()
+    async def run(self, rooms: list[StoredRoom]) -> Moved:
+        """Move these rooms and what belongs to them; users first and sessions last, so that whoever signs in there finds their rooms."""
         if self._only is not None:
             self._users = {user for user, _ in await self._source.store.seats(self._only)}
         await self._move_table("users")
@@ -330,19 +344,6 @@ class Move:
             *(self._source.name, self._target.name, self._rooms),
             *(self._rows, self._pictures, self._lost),
         )
-
-    async def _chosen(self) -> list[StoredRoom]:
-        rooms = await self._source.store.rooms()
-        if self._only is None:
-            return rooms
-        chosen = [room for room in rooms if room.id == self._only]
-        if not chosen:
-            raise OrderRefused(
-                NOTHING,
-                f"There is no room {self._only} in {self._source.name}.",
-                "Leave --room out to move all of them; --dry-run names them.",
-            )
-        return chosen
 
     async def _move_room(self, room: StoredRoom, there: StoredRoom | None) -> MovedRoom:
         tally = Tally(room.id)

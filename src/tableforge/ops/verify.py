@@ -1,22 +1,25 @@
 """`tableforge verify`: walk through everything that was ever played and see whether it holds together."""
 
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tableforge.config.sections import Storage
+from tableforge.config import Settings, Storage
 from tableforge.domain.decider import evolve
 from tableforge.domain.events import Event
 from tableforge.domain.state import Room
 from tableforge.errors import NotFound, TableForgeError
 from tableforge.library.asset_stores import FolderBytes
-from tableforge.ops import store
+from tableforge.library.assets import AssetBytes
+from tableforge.ops import fleet_store, store
 from tableforge.ops.backup import Progress, digest_of
 from tableforge.ops.stored import OrderRefused, Store, StoredRoom, StoredRow, Unreadable
 from tableforge.protocol import codec
 from tableforge.rooms.engine import command_key, facts_of
 
+NOTHING = "Nothing was verified."
 PROBLEMS_A_ROOM = 20
 
 
@@ -38,31 +41,48 @@ class Verdict(NamedTuple):
     problems: list[Problem]
 
 
-async def verify(storage: Storage, progress: Progress) -> Verdict:
-    """Walk through all rooms, deleted ones included, as they are at one moment; a server may go on writing.
+async def verify(settings: Settings, progress: Progress) -> Verdict:
+    """Walk through all rooms, deleted ones included, as they are at one moment; servers may go on writing.
 
     Raises `OrderRefused` when there is no database that can be opened.
     """
+    problems: list[Problem] = []
+    if not settings.database.chosen:
+        return await _walk_folder(settings.storage, problems, progress)
+    with tempfile.TemporaryDirectory(prefix="verifying-") as scratch:
+        async with (
+            fleet_store.reading(settings.database, NOTHING) as reader,
+            fleet_store.pictures(settings, settings.database, Path(scratch)) as kept,
+        ):
+            return await _walk(reader, kept, problems, progress)
+
+
+async def _walk_folder(storage: Storage, problems: list[Problem], progress: Progress) -> Verdict:
     path = store.database_of(storage.folder)
     if not path.is_file():
         raise OrderRefused(
-            "Nothing was verified.",
+            NOTHING,
             f"There is no database in {storage.folder}.",
             "Point TABLEFORGE_DATA at the server's data folder.",
         )
-    problems: list[Problem] = []
     try:
         with store.reading(path) as reader:
-            walk = Walk(reader, problems)
-            await walk.all_rooms(progress)
-            digests = await reader.digests()
+            return await _walk(reader, FolderBytes(storage.assets), problems, progress)
     except sqlite3.Error as error:
         raise OrderRefused(
-            "Nothing was verified.",
+            NOTHING,
             f"The database {path} cannot be read: {error}.",
             "Run `tableforge doctor`; it names what is damaged.",
         ) from error
-    await _pictures(storage, digests, problems, progress)
+
+
+async def _walk(
+    reader: Store, kept: AssetBytes, problems: list[Problem], progress: Progress
+) -> Verdict:
+    walk = Walk(reader, problems)
+    await walk.all_rooms(progress)
+    digests = await reader.digests()
+    await _pictures(kept, digests, problems, progress)
     return Verdict(walk.rooms, walk.events, walk.snapshots, walk.unread, len(digests), problems)
 
 
@@ -124,6 +144,10 @@ class Walk:
                     Problem(
                         where, f"Its index leads to {fold.offset} events, the table has {counted}."
                     )
+                )
+            if (head := await self._reader.head(room.id)) != fold.offset:
+                found.append(
+                    Problem(where, f"Appends go on behind {head}, its log ends at {fold.offset}.")
                 )
             found += [
                 Problem(where, f"It has a snapshot at {offset}, behind its last event.")
@@ -191,9 +215,8 @@ class Fold:
 
 
 async def _pictures(
-    storage: Storage, digests: list[str], problems: list[Problem], progress: Progress
+    kept: AssetBytes, digests: list[str], problems: list[Problem], progress: Progress
 ) -> None:
-    kept = FolderBytes(storage.assets)
     for number, digest in enumerate(digests, 1):
         where = f"picture {digest[:16]}"
         for thumbnail in (False, True):
