@@ -144,7 +144,7 @@ def test_a_refused_move_rolls_back_and_says_why(server: ServerProcess, sit: Sit)
 
         server_side.on_message(pass_on)
 
-    mara.page.route_web_socket(re.compile("/ws$"), keep_back_the_lock)
+    mara.page.route_web_socket(re.compile(r"/ws\?room="), keep_back_the_lock)
     mara.create_table(server.url, "Mara", "Locked")
     mara.add_piece("Sable")
     noor.sit_down(mara.invite_link("GM"), "Noor")

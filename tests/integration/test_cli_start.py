@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tableforge.cli import first_steps
+from tableforge.cli.serving import first_steps
 from tableforge.config import load
 from tests.command import tableforge
 from tests.server_process import ServerProcess, free_port, running

@@ -85,12 +85,14 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ("backup",),
         ("restore",),
         ("verify",),
+        ("proxy-config",),
         ("bench", "websocket"),
     } <= set(every_command())
 
 
 def test_commands_that_print_data_print_it_for_programs_as_well() -> None:
-    printing = [path for path in every_command() if path not in [(), ("serve",), ("bench",)]]
+    others = [(), ("serve",), ("bench",), ("fleet",), ("proxy-config",)]
+    printing = [path for path in every_command() if path not in others]
     for path in printing:
         assert "--json" in CliRunner().invoke(cli.main, [*path, "--help"]).stdout, path
 

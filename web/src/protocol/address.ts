@@ -4,8 +4,10 @@ export function address(path: string): string {
   return new URL(path, document.baseURI).href;
 }
 
-export function socketAddress(): string {
+/** The room stands in it so that a balancer can bring all of a room's members to one server, which ignores it. */
+export function socketAddress(room: string): string {
   const url = new URL("ws", document.baseURI);
+  url.searchParams.set("room", room);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
 }

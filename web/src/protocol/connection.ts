@@ -44,7 +44,7 @@ export class Connection {
     private readonly room: string,
     private readonly hearing: Hearing,
   ) {
-    this.centrifuge = new Centrifuge(socketAddress(), {
+    this.centrifuge = new Centrifuge(socketAddress(room), {
       name: "tableforge-web",
       maxReconnectDelay: 8_000,
       websocket: this.reasons.socket(),
