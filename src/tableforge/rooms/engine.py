@@ -260,6 +260,7 @@ class RoomEngine:
             answers=one.answers,
             began=one.began,
             life=live.life,
+            known=live.durable.version,
         )
         live.head = room
         live.pending.append(entry)
@@ -321,7 +322,7 @@ class RoomEngine:
             self._refuse(one, failure)
         elif live.dropped or time.monotonic() - entry.began > CONTENTION_SECONDS:
             self._refuse(one, BUSY)
-        elif failure.actual < live.durable.version:
+        elif failure.actual < entry.known:
             self._refuse(one, BUSY)
             self.log_lost(live)
         else:

@@ -35,7 +35,7 @@ Answer = Callable[[Reply | TableForgeError], None]
 class Entry(Append, eq=False, kw_only=True):
     """A command that was decided and waits for the disk, with everything that happens once it is there.
 
-    It is `superseded` when another instance's event took its place in the log: it was decided anew, as another entry, and
+    `known` is the offset that the log was known to hold when it was decided. It is `superseded` when another instance's event took its place in the log: it was decided anew, as another entry, and
     its own outcome concerns nobody.
     """
 
@@ -48,6 +48,7 @@ class Entry(Append, eq=False, kw_only=True):
     answers: list[Answer]
     began: float
     life: int
+    known: int
     superseded: bool = False
 
 
