@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tableforge.config import load
-from tableforge.ops.doctor import Finding, examine
+from tableforge.ops.doctor import examine
+from tableforge.ops.findings import Finding
 from tests.command import tableforge
 from tests.integration.played import break_page, database, words
 from tests.server_process import free_port, running

@@ -1,5 +1,6 @@
 """`tableforge doctor`: whether a server can run here, and what to mend if not. It changes nothing."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -8,16 +9,14 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 from tableforge.config import Settings
 from tableforge.database.disks import MEMORY, NETWORK, file_system, room_left
 from tableforge.ops import store
-
-Level = Literal["ok", "warn", "bad"]
+from tableforge.ops.findings import Finding
+from tableforge.ops.fleet_doctor import examine_fleet
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 38, 0)
@@ -42,16 +41,6 @@ LARGE_LOG_BYTES = 512 * MEBIBYTE
 """The WAL is kept under 64 MiB; far more means that a reader has stood in its way for long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is, and how to mend it where it is not well."""
-
-    level: Level
-    name: str
-    text: str
-    mend: str = ""
-
-
 def examine(settings: Settings, *, client: Path, thorough: bool) -> Iterator[Finding]:
     """Look at everything a server needs; `client` is the page of the built web client.
 
@@ -61,10 +50,9 @@ def examine(settings: Settings, *, client: Path, thorough: bool) -> Iterator[Fin
     yield from _settings(settings)
     yield from _client(client)
     folder = settings.storage.folder
-    found = list(_folder(folder))
-    yield from found
+    yield from _folder(folder, has_sqlite=not settings.database.chosen)
     holder = None
-    if folder.is_dir():
+    if folder.is_dir() and not settings.database.chosen:
         holder = _holder(folder)
         if holder is None:
             yield Finding("ok", "server", "None runs on this data folder.")
@@ -72,7 +60,9 @@ def examine(settings: Settings, *, client: Path, thorough: bool) -> Iterator[Fin
             yield Finding("ok", "server", f"One runs on this data folder ({holder}).")
         yield from _token(settings)
     yield from _port(settings, holder)
-    if folder.is_dir():
+    if settings.database.chosen:
+        yield from asyncio.run(examine_fleet(settings))
+    elif folder.is_dir():
         yield from _database(store.database_of(folder), thorough=thorough)
 
 
@@ -118,12 +108,12 @@ def _client(page: Path) -> Iterator[Finding]:
         )
 
 
-def _folder(folder: Path) -> Iterator[Finding]:
+def _folder(folder: Path, *, has_sqlite: bool) -> Iterator[Finding]:
     if not folder.exists():
         above = next(one for one in folder.parents if one.exists())
         if os.access(above, os.W_OK | os.X_OK):
             yield Finding("ok", "data folder", f"{folder} will be made at the first start.")
-            yield from _disk(above)
+            yield from _disk(above, has_sqlite=has_sqlite)
         else:
             mend = "Make it yourself for this user, or point TABLEFORGE_DATA elsewhere."
             yield Finding("bad", "data folder", f"{folder} cannot be made in {above}.", mend)
@@ -149,7 +139,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
     if stat.S_IMODE(about.st_mode) & 0o007:
         mend = f"chmod o-rwx {folder}"
         yield Finding("warn", "data folder", "Every user of this machine may look into it.", mend)
-    yield from _disk(folder)
+    yield from _disk(folder, has_sqlite=has_sqlite)
 
 
 def amount(size: int) -> str:
@@ -159,17 +149,17 @@ def amount(size: int) -> str:
     return f"{size / GIBIBYTE:.1f} GiB"
 
 
-def _disk(folder: Path) -> Iterator[Finding]:
+def _disk(folder: Path, *, has_sqlite: bool) -> Iterator[Finding]:
     kind = file_system(folder)
     left = room_left(folder)
-    if kind in NETWORK:
+    if kind in NETWORK and has_sqlite:
         yield Finding(
             "bad",
             "disk",
             f"The data folder lies on a network file system ({kind}), where SQLite can lose commits.",
             "Point TABLEFORGE_DATA at a folder on a local disk.",
         )
-    elif kind in MEMORY:
+    elif kind in MEMORY and has_sqlite:
         yield Finding(
             "warn",
             "disk",
@@ -231,6 +221,9 @@ def _taken(settings: Settings, holder: str | None, error: OSError) -> Finding:
         return Finding("bad", "port", f"{host} port {port}: {error.strerror}.", "Mend HOST.")
     if holder is not None:
         return Finding("ok", "port", f"The running server has port {port}.")
+    if settings.database.chosen:
+        text = f"Port {port} on {host} is taken, perhaps by an instance that runs here."
+        return Finding("warn", "port", text, "Set PORT to another for one more instance.")
     return Finding(
         "bad",
         "port",
