@@ -74,8 +74,9 @@ class Balancer:
         self._futile = 0
         self._run: _Run | None = None
         self._asked = 0.0
-        self.runs = 0
-        """How many runs have begun: with a new one every connection of that moment may be moved, once."""
+        self.epoch = 0
+        """Grows when the spread begins to be off: whoever is connected at that moment may be moved, once. Nobody has
+        moved anybody for that reason yet, so whoever connects later may come from an instance that was quicker."""
 
     def due(self, now: float, me: Standing, others: Sequence[Standing]) -> int:
         """How many clients to send away now. `others` are those who live and take connections; to be asked several
@@ -129,9 +130,9 @@ class Balancer:
             self._off_since = None
         elif self._off_since is None:
             self._off_since = now
+            self.epoch += 1
         elif now - self._off_since >= PERSISTS_SECONDS:
             self._run = _Run(now, worst(shares))
-            self.runs += 1
 
     def _end(self, run: _Run, now: float, shares: Shares) -> None:
         self._futile = self._futile + 1 if worst(shares) > run.off / 2 else 0

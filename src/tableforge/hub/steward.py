@@ -82,8 +82,8 @@ class Steward:
         self._instances = instances
         self._presence = presence
         self._balancer = Balancer(knobs.strategy, over_seconds=knobs.rebalance_seconds)
-        self._movable: list[Session] = []
-        self._run = 0
+        self._movable: dict[Session, None] = {}
+        self._epoch = 0
         self._others: tuple[Instance, ...] = ()
         self._heard_at = float("-inf")
         self._started = time.time()
@@ -231,16 +231,14 @@ class Steward:
         ]
         mine = Standing(self._me.origin, self._connections(), self._me.weight)
         count = self._balancer.due(now, mine, others)
-        if self._run != self._balancer.runs:
-            # Whoever is here when a run begins may be moved in it; who comes later was moved here by it.
-            self._run = self._balancer.runs
-            self._movable = cheapest_first(self._hub.sessions(), self._hub)[::-1]
+        if self._epoch != self._balancer.epoch:
+            self._epoch = self._balancer.epoch
+            self._movable = dict.fromkeys(self._hub.sessions())
         if not count:
             return
-        here = set(self._hub.sessions())
-        while count and self._movable:
-            session = self._movable.pop()
-            if session in here:
-                count -= 1
-                COUNTERS.sent_away_rebalance += 1
-                session.wire.close(CloseCode.REBALANCE)
+        # Who is cheap to move may have changed since.
+        here = [one for one in self._hub.sessions() if one in self._movable]
+        for session in cheapest_first(here, self._hub)[:count]:
+            del self._movable[session]
+            COUNTERS.sent_away_rebalance += 1
+            session.wire.close(CloseCode.REBALANCE)
