@@ -101,11 +101,15 @@ async def test_who_is_here_counts_both_instances(two: FleetProcesses) -> None:
             assert {one["user"] for one in present.values()} == {mara.id, bo.id}
             shown = (await here.call(rpc={"method": "none", "data": {}}))["error"]["code"]
             assert shown == 104
+            await there.wait_until(
+                lambda: any(
+                    one.get("join", {}).get("info", {}).get("user") == mara.id
+                    for one in there.pushes
+                )
+            )
             snapshot = through(second, bo).get(f"/api/rooms/{room}/snapshot").json()
-            assert {one["id"] for one in snapshot["room"]["members"] if one["online"]} == {
-                mara.id,
-                bo.id,
-            }
+            online = {one["id"] for one in snapshot["room"]["members"] if one["online"]}
+            assert online == {mara.id, bo.id}
         await here.wait_until(
             lambda: any(
                 one.get("leave", {}).get("info", {}).get("user") == bo.id for one in here.pushes
