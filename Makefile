@@ -13,7 +13,7 @@ NPM := $(BIN)/python hatch_build.py npm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help packages setup run web test test-web test-python quick soak bench fmt lint types floors gen check lock clean
+.PHONY: help packages setup run fleet web test test-web test-python quick soak bench fmt lint types floors gen check lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ web: $(INSTALLED)
 
 run: $(INSTALLED) web ## set up what is missing, then serve on 127.0.0.1:8080
 	@exec $(BIN)/tableforge serve
+
+fleet: $(INSTALLED) web ## a whole fleet to try on 127.0.0.1:8080: make fleet FLEET="--instances 2"
+	@exec $(BIN)/tableforge fleet $(FLEET)
 
 test: packages web test-web test-python ## set up what is missing, then every test, in a real browser too
 

@@ -26,6 +26,16 @@ def free_port() -> int:
             return port
 
 
+def lives(pid: int) -> bool:
+    """Whether a process is there and not only waits to be reaped."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] not in "ZX"
+        )
+    except OSError:
+        return False
+
+
 class ServerProcess:
     """`python -m tableforge serve` on a data folder. Settings are given as environment names."""
 

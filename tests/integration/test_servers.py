@@ -24,6 +24,7 @@ from tableforge.ops.servers import (
     free_port,
     scratch,
 )
+from tests.server_process import lives
 from tests.services import POSTGRES_VERSIONS
 
 PATIENCE = 30.0
@@ -40,16 +41,6 @@ with scratch() as folder:
     print(folder, server.pid, flush=True)
     time.sleep(600)
 """
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there and not only waits to be reaped."""
-    try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] not in "ZX"
-        )
-    except OSError:
-        return False
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

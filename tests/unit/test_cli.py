@@ -85,6 +85,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ("backup",),
         ("restore",),
         ("verify",),
+        ("fleet",),
         ("proxy-config",),
         ("bench", "websocket"),
     } <= set(every_command())

@@ -6,7 +6,7 @@ A command imports what it needs when it is called: `serve` starts without the to
 import click
 
 from tableforge.cli.conduct import Commands
-from tableforge.cli.fleet import proxy_config
+from tableforge.cli.fleets import fleet, proxy_config
 from tableforge.cli.keeping import backup, config, doctor, migrate, restore, verify
 from tableforge.cli.measuring import bench
 from tableforge.cli.serving import demo, serve
@@ -24,5 +24,17 @@ def main() -> None:
     """
 
 
-for command in (serve, config, doctor, demo, backup, restore, verify, migrate, proxy_config, bench):
+for command in (
+    serve,
+    config,
+    doctor,
+    demo,
+    backup,
+    restore,
+    verify,
+    migrate,
+    fleet,
+    proxy_config,
+    bench,
+):
     main.add_command(command)

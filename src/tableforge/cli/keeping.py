@@ -121,7 +121,7 @@ def backup(*, target: Path, as_json: bool) -> None:
     from tableforge.ops.backup import back_up
 
     with Progress() as progress:
-        made = asyncio.run(back_up(settings().storage, target, progress))
+        made = asyncio.run(back_up(settings(), target, progress))
     manifest = made.manifest
     size = sum(entry.bytes for entry in manifest.files)
     if as_json:
@@ -161,9 +161,10 @@ def restore(*, source: Path, replace: bool, as_json: bool) -> None:
 
     from tableforge.ops.restore import restore as bring_back
 
-    storage = settings().storage
+    read = settings()
+    storage = read.storage
     with Progress() as progress:
-        restored = asyncio.run(bring_back(storage, source, replace=replace, progress=progress))
+        restored = asyncio.run(bring_back(read, source, replace=replace, progress=progress))
     if as_json:
         found = {
             "folder": str(storage.folder),

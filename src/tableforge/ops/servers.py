@@ -85,6 +85,8 @@ class Server:
     last_signal = signal.SIGKILL
     """What the kernel sends when our process ends without a word."""
     stop_signal = signal.SIGTERM
+    stop_seconds = STOP_SECONDS
+    """What it may take after its `stop_signal`."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder.absolute()
@@ -101,6 +103,11 @@ class Server:
         """The id of its first process. Only while it runs, or until a death was noticed."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended when nobody stopped it: minus the signal's number where it was one. None where it did not."""
+        return self._process.poll() if self._process is not None else None
 
     @property
     def log(self) -> Path:
@@ -201,7 +208,7 @@ class Server:
                 process.send_signal(how)
                 _signal_all(family, signal.SIGCONT)  # a stopped one would never hear it
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(STOP_SECONDS)
+                    process.wait(self.stop_seconds)
         # The first process is the last to go where all is well; what outlives it keeps a restart from starting.
         _end_all(family)
         process.wait(STOP_SECONDS)
@@ -329,6 +336,7 @@ class RedisServer(Server):
         self.password = password
         self.replica_of = replica_of
         self.settings = dict(settings or {})
+        self._is_configured = False
 
     @property
     def url(self) -> str:
@@ -346,8 +354,10 @@ class RedisServer(Server):
         return self.folder / "valkey.conf"
 
     def prepare(self) -> None:
-        """Write the configuration; one that a Sentinel rewrote says who follows whom, and is kept."""
-        if not self.configuration.exists():
+        """Write the configuration once: on a restart it says what a Sentinel wrote into it, who follows whom."""
+        if not self._is_configured:
+            self._is_configured = True
+            self.configuration.unlink(missing_ok=True)
             self.configuration.touch(0o600)
             lines = (f'{name} "{value}"\n' for name, value in self.directives().items())
             self.configuration.write_text("".join(lines), "utf-8")
