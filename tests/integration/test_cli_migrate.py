@@ -390,3 +390,42 @@ def test_a_place_is_named_in_several_ways(tmp_path: Path) -> None:
         f"sqlite://{tmp_path}",
     ):
         assert place_of(str(text), settings) == tmp_path
+
+
+def test_a_backup_of_a_fleet_is_a_data_folder_that_can_go_anywhere(
+    played: Path, database_url: str, tmp_path: Path
+) -> None:
+    moved(played, database_url, folder=tmp_path)
+    fleet = {"DATABASE_URL": database_url, "ADMIN_TOKEN": TOKEN}
+    run_sql(database_url, "INSERT INTO instances (id, incarnation, version) VALUES ('a', 'x', '1')")
+    done = tableforge("backup", tmp_path / "copy", "--json", folder=tmp_path, **fleet)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rooms"] == ROOMS
+    refused = tableforge("restore", tmp_path / "copy", folder=tmp_path, **fleet)
+    assert refused.returncode == 2
+    assert "tableforge migrate --from" in refused.stderr
+    back = tableforge("restore", tmp_path / "copy", folder=tmp_path, data=tmp_path / "back")
+    assert back.returncode == 0, back.stderr
+    assert digests(tmp_path / "back") == digests(played)
+
+
+def test_verify_walks_through_a_fleet_and_names_what_is_broken(
+    played: Path, database_url: str, tmp_path: Path
+) -> None:
+    moved(played, database_url, folder=tmp_path)
+    fleet = {"DATABASE_URL": database_url, "ADMIN_TOKEN": TOKEN}
+    sound = tableforge("verify", "--json", folder=tmp_path, **fleet)
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    told = json.loads(sound.stdout)
+    assert (told["rooms"], told["pictures"], told["problems"]) == (ROOMS, 1, [])
+    run_sql(
+        database_url,
+        "DELETE FROM events WHERE seq = 7 AND room = (SELECT id FROM rooms ORDER BY place LIMIT 1)",
+        "UPDATE room_heads SET head = head + 1 WHERE room = (SELECT id FROM rooms ORDER BY place DESC LIMIT 1)",
+        "UPDATE asset_chunks SET data = '\\x00'",
+    )
+    broken = tableforge("verify", folder=tmp_path, **fleet)
+    assert broken.returncode == 1
+    assert "After event 6 comes 8." in broken.stdout
+    assert "Appends go on behind" in broken.stdout
+    assert "Its file is missing or cannot be read." in broken.stdout

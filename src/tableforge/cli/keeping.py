@@ -111,7 +111,7 @@ class Progress:
 @click.argument("target", type=click.Path(path_type=Path))
 @as_json_option
 def backup(*, target: Path, as_json: bool) -> None:
-    """Copy everything that was played to TARGET, also while a server runs on it.
+    """Copy everything that was played to TARGET, also while servers run on it.
 
     TARGET is a place that is free, or a folder in which the backup gets a name of its own. The copy is of one moment and
     has the digest of every file in it. Exits with 1 when a picture was lost before.
@@ -153,7 +153,7 @@ def backup(*, target: Path, as_json: bool) -> None:
 @click.option("--replace", is_flag=True, help="Move aside what the data folder holds now.")
 @as_json_option
 def restore(*, source: Path, replace: bool, as_json: bool) -> None:
-    """Bring the backup SOURCE back into the data folder, which no server may be using.
+    """Bring the backup SOURCE back into the data folder, which no server may be using; `migrate` brings it into a fleet.
 
     Every digest is checked before anything is changed. Each room gets a new epoch, so that clients load it anew.
     """

@@ -6,7 +6,6 @@ in the database as digests only, and a generated admin token belongs to the inst
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,18 +13,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from tableforge.config.sections import Storage
-from tableforge.errors import NotFound, disk_refused
+from tableforge.config import Settings, Storage
+from tableforge.errors import NotFound, Unavailable, disk_refused
 from tableforge.library.asset_stores import FolderBytes, make_durable_folder, sync
-from tableforge.ops import store
-from tableforge.ops.stored import OrderRefused
+from tableforge.ops import migrate, store
+from tableforge.ops.stored import OrderRefused, Progress
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 CHUNK_BYTES = 1 << 20
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -67,14 +63,15 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def back_up(storage: Storage, target: Path, progress: Progress) -> Backup:
-    """Copy the data folder, while a server may be using it, and return once the copy is on the disk.
+async def back_up(settings: Settings, target: Path, progress: Progress) -> Backup:
+    """Copy the data folder, or the store of a fleet, while servers may be using it; returns once the copy is on the disk.
 
     `target` must not exist yet; a folder that does gets the backup inside, named after the time. It appears under its name
     when it is whole. Raises `OrderRefused` before anything was done, Unavailable when the disk fails.
     """
+    storage = settings.storage
     source = store.database_of(storage.folder)
-    if not source.is_file():
+    if not settings.database.chosen and not source.is_file():
         raise OrderRefused(
             "Nothing was backed up.",
             f"There is no database in {storage.folder}.",
@@ -85,7 +82,10 @@ async def back_up(storage: Storage, target: Path, progress: Progress) -> Backup:
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        manifest = await _filled(unfinished, storage, source, progress)
+        if settings.database.chosen:
+            manifest = await _filled_from_fleet(unfinished, settings, progress)
+        else:
+            manifest = await _filled(unfinished, storage, source, progress)
         (unfinished / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         sync(unfinished / MANIFEST)
         sync(unfinished)
@@ -142,6 +142,39 @@ async def _filled(folder: Path, storage: Storage, source: Path, progress: Progre
         except NotFound:
             lost.append(digest)
         progress("pictures", number, len(counts.digests))
+    return _manifest(counts, files, lost)
+
+
+async def _filled_from_fleet(folder: Path, settings: Settings, progress: Progress) -> Manifest:
+    """Move everything, as it is at one moment, into a data folder: from there it can go anywhere."""
+    moved = await migrate.move(
+        settings,
+        settings.database,
+        folder,
+        room=None,
+        dry_run=False,
+        force=True,
+        progress=progress,
+    )
+    if refused := [room for room in moved.rooms if room.outcome == "refused"]:
+        raise Unavailable(
+            "The backup was not made.",
+            f"Room {refused[0].id} ({refused[0].name}) cannot be copied: {refused[0].why}",
+            "Run `tableforge verify`.",
+        )
+    store.settle(folder)
+    return _manifest(store.counts(store.database_of(folder)), _entries(folder), moved.lost)
+
+
+def _entries(folder: Path) -> list[Entry]:
+    return [
+        Entry(path.relative_to(folder).as_posix(), path.stat().st_size, digest_of(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+
+
+def _manifest(counts: store.Counts, files: list[Entry], lost: list[str]) -> Manifest:
     return Manifest(
         format=FORMAT,
         program=version("tableforge"),

@@ -29,8 +29,15 @@ from tableforge.errors import Conflict, NotFound, Unavailable
 from tableforge.library.asset_stores import FolderBytes, size_and_digest
 from tableforge.library.assets import AssetBytes
 from tableforge.ops import fleet_store, store
-from tableforge.ops.backup import Progress
-from tableforge.ops.stored import TABLES, OrderRefused, Store, StoredRoom, StoredRow, Unreadable
+from tableforge.ops.stored import (
+    TABLES,
+    OrderRefused,
+    Progress,
+    Store,
+    StoredRoom,
+    StoredRow,
+    Unreadable,
+)
 from tableforge.ops.verify import Fold
 
 NOTHING = "Nothing was moved."

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tableforge.config.sections import Storage
+from tableforge.config import Settings, Storage
 from tableforge.errors import Unavailable, disk_refused
 from tableforge.library.asset_stores import make_durable_folder, sync
 from tableforge.ops import store
@@ -15,12 +15,11 @@ from tableforge.ops.backup import (
     FORMAT,
     MANIFEST,
     Manifest,
-    Progress,
     copied,
     digest_of,
     stamp,
 )
-from tableforge.ops.stored import OrderRefused
+from tableforge.ops.stored import OrderRefused, Progress
 
 NOTHING = "Nothing was restored."
 ASIDE = "before-restore-"
@@ -35,13 +34,22 @@ class Restored(NamedTuple):
     aside: Path | None
 
 
-async def restore(storage: Storage, source: Path, *, replace: bool, progress: Progress) -> Restored:
+async def restore(
+    settings: Settings, source: Path, *, replace: bool, progress: Progress
+) -> Restored:
     """Bring a backup back, with a new epoch for each room, so that no client takes its position for one of before.
 
     Raises `OrderRefused`, having changed nothing: for a backup that is not whole, while a server runs on the data folder,
     and when the data folder is not empty. With `replace`, what is there is moved aside within it instead.
     """
+    if settings.database.chosen:
+        raise OrderRefused(
+            NOTHING,
+            "A data folder is what this restores, and DATABASE_URL or DATABASE_HOST says that a fleet serves.",
+            f"`tableforge migrate --from {source}` brings a backup into the fleet's empty database.",
+        )
     manifest = checked(source, progress)
+    storage = settings.storage
     folder = storage.folder
     try:
         make_durable_folder(folder)

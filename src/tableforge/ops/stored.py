@@ -1,7 +1,7 @@
 """What is stored, as tools see it from outside of a server, whichever database it lies in."""
 
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -51,6 +51,9 @@ class StoredSnapshot(NamedTuple):
         except zlib.error as error:
             raise Unreadable(f"its snapshot at {self.offset} does not unpack ({error})") from error
 
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
 
 ROWS_AT_ONCE = 500
 """How many rows travel together."""

@@ -11,11 +11,10 @@ from tableforge.domain.decider import evolve
 from tableforge.domain.events import Event
 from tableforge.domain.state import Room
 from tableforge.errors import NotFound, TableForgeError
-from tableforge.library.asset_stores import FolderBytes
+from tableforge.library.asset_stores import FolderBytes, size_and_digest
 from tableforge.library.assets import AssetBytes
 from tableforge.ops import fleet_store, store
-from tableforge.ops.backup import Progress, digest_of
-from tableforge.ops.stored import OrderRefused, Store, StoredRoom, StoredRow, Unreadable
+from tableforge.ops.stored import OrderRefused, Progress, Store, StoredRoom, StoredRow, Unreadable
 from tableforge.protocol import codec
 from tableforge.rooms.engine import command_key, facts_of
 
@@ -223,7 +222,7 @@ async def _pictures(
             what = "thumbnail" if thumbnail else "file"
             try:
                 path: Path = await kept.locate(digest, thumbnail=thumbnail)
-                if not thumbnail and digest_of(path) != digest:
+                if not thumbnail and size_and_digest(path)[1] != digest:
                     problems.append(Problem(where, f"Its bytes are not what they were: {path}."))
             except (NotFound, OSError):
                 problems.append(Problem(where, f"Its {what} is missing or cannot be read."))
