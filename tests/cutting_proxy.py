@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -9,18 +10,19 @@ from typing import Self
 class CuttingProxy:
     """Forwards to a port of this machine. `cut` aborts all connections, in the middle of whatever they carry.
 
-    While `swallowing`, connections are accepted and stay up, and nothing comes through them, then or later.
+    With `tls` it speaks TLS to whoever comes. While `swallowing`, connections are accepted and stay up, and nothing comes through them, then or later.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target_port = target_port
+        self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
         self.swallowing = False
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import structlog
 
 from tableforge.bus import BusServer, Hear, Resumed
-from tableforge.bus.redis_link import CONNECT_TROUBLE, Address, Link
+from tableforge.bus.redis_link import CLOSED, CONNECT_TROUBLE, Address, Link
 from tableforge.config import RedisKnobs
 from tableforge.errors import StartRefused
 from tableforge.telemetry import BUS_LAG, COUNTERS
@@ -48,7 +48,8 @@ def urls(knobs: RedisKnobs) -> list[str]:
     if knobs.url:
         return [knobs.url]
     password = f":{quote(knobs.password, safe='')}@" if knobs.password else ""
-    host = f"[{knobs.host}]" if ":" in knobs.host else knobs.host
+    host = knobs.host or "localhost"
+    host = f"[{host}]" if ":" in host else host
     return [f"redis://{password}{host}:{knobs.port}/{knobs.db}"]
 
 
@@ -224,10 +225,14 @@ class Server:
                     link = await self._address.connect(
                         lambda: Link(self._pushed, self._tell_resumed), f"tableforge-{self._origin}"
                     )
+            except TimeoutError:
+                self._say("it does not answer")
             except CONNECT_TROUBLE as error:
-                self._say(str(error) or "it does not answer")
+                self._say(str(error) or type(error).__name__)
             else:
                 why, proven = await self._use(link)
+                if why == CLOSED:
+                    return
                 self._say(why)
                 if proven:
                     pause = FIRST_PAUSE

@@ -29,11 +29,14 @@ QUEUED_BYTES: Final = 8 << 20
 
 PARSED: Final = object()
 
+CLOSED: Final = "closed by us"
+"""How a connection ends that was finished."""
+
 Command = tuple[bytes, ...]
 Push = Callable[[list[Any]], None]
 """Told of each message that the server sends by itself, as it came: kind, channel, content."""
 
-CONNECT_TROUBLE: Final = (OSError, RedisError, TimeoutError)
+CONNECT_TROUBLE: Final = (OSError, RedisError)
 """What `Address.connect` raises for a server that is away or refuses."""
 
 
@@ -49,9 +52,10 @@ class Link(asyncio.Protocol):
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        self._end = "the server closed the connection"
         self._transport: asyncio.Transport
         self.refusal = ""
-        """The last error that the server answered with."""
+        """The first error that the server answered with."""
         self.lost: asyncio.Future[str] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,7 +65,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio."""
-        self.lose(str(error or "the server closed the connection"))
+        self.lose(str(error or self._end))
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -107,10 +111,11 @@ class Link(asyncio.Protocol):
 
     async def finish(self, seconds: float) -> None:
         """Send what waits, then close; not longer than this."""
+        self._end = CLOSED
         self.flush()
         self._transport.close()
         await asyncio.wait((self.lost,), timeout=seconds)
-        self.lose("closed")
+        self.lose(CLOSED)
 
     async def greet(self, commands: list[Command]) -> None:
         """Introduce ourselves and await the answers; raises `OSError` when they are not what they must be."""
@@ -124,7 +129,7 @@ class Link(asyncio.Protocol):
     def _answered(self, reply: object) -> None:
         if isinstance(reply, hiredis.ReplyError):
             # A server that does not know HELLO repeats its arguments, the password among them.
-            self.refusal = str(reply).partition(", with args")[0]
+            self.refusal = self.refusal or str(reply).partition(", with args")[0]
         elif isinstance(reply, dict) and reply.get(b"role", b"master") != b"master":
             self.refusal = "it is a replica: what is published there is not heard elsewhere"
             self.lose(self.refusal)

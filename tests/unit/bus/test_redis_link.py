@@ -1,0 +1,56 @@
+"""What an address of a bus server says, and which addresses say nothing that can be meant."""
+
+import pytest
+
+from tableforge.bus.redis_link import Address
+from tableforge.errors import StartRefused
+
+
+def test_parts_of_an_address_are_read() -> None:
+    address = Address("redis://ada:p%40ss@cache:1234/5", patience=2)
+    assert address.name == "redis://cache:1234/5"
+    assert (address._host, address._port) == ("cache", 1234)
+    assert address._greeting == [(b"HELLO", b"3", b"AUTH", b"ada", b"p@ss"), (b"SELECT", b"5")]
+    assert Address("redis://cache", patience=2)._greeting == [(b"HELLO", b"3")]
+    assert Address("unix:///run/valkey.sock", patience=2)._path == "/run/valkey.sock"
+
+
+def test_certificates_are_checked_unless_the_address_says_otherwise() -> None:
+    strict = Address("rediss://cache", patience=2)._tls
+    assert strict is not None
+    assert strict.check_hostname
+    lax = Address("rediss://cache?ssl_cert_reqs=none", patience=2)._tls
+    assert lax is not None
+    assert not lax.check_hostname
+    assert Address("redis://cache", patience=2)._tls is None
+
+
+def test_sentinels_are_listed_with_commas_and_have_credentials_of_their_own() -> None:
+    address = Address(
+        "rediss+sentinel://ada:pass@a:1,b,[::1]:3/main/2?sentinel_password=other&ssl_cert_reqs=none",
+        patience=2,
+    )
+    assert address.name == "rediss+sentinel://a:1,b,[::1]:3/main/2"
+    assert address._service == "main"
+    assert address._greeting == [(b"HELLO", b"3", b"AUTH", b"ada", b"pass"), (b"SELECT", b"2")]
+    assert address._tls is not None
+    assert address._sentinel is not None
+    asked = [one.connection_pool.connection_kwargs for one in address._sentinel.sentinels]
+    assert [(one["host"], one["port"]) for one in asked] == [("a", 1), ("b", 26_379), ("::1", 3)]
+    assert {(one["username"], one["password"]) for one in asked} == {(None, "other")}
+    assert {one["ssl_cert_reqs"] for one in asked} == {"none"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@cache:port/0",
+        "redis://:hunter2@cache/0?no_such_option=1",
+        "rediss://:hunter2@cache/0?ssl_ca_certs=/no/such/file",
+        "redis+sentinel://:hunter2@a:1,b:2",
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_refused_without_its_secrets(url: str) -> None:
+    with pytest.raises(StartRefused, match="REDIS_URL") as refusal:
+        Address(url, patience=2)
+    assert "hunter2" not in str(refusal.value)
