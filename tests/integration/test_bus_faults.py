@@ -44,7 +44,7 @@ async def at() -> AsyncIterator[At]:
 async def tell(server: RedisServer, *command: str | bytes) -> Any:
     """Have a server or a Sentinel execute a command, and return its answer."""
     async with Redis(host="127.0.0.1", port=server.port, password=server.password) as client:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it so
 
 
 Do = Callable[[RedisServer], Awaitable[object]]

@@ -7,7 +7,6 @@ anew, through Sentinel where there is one, and everything is listened to again.
 """
 
 import asyncio
-import random
 import re
 import secrets
 import struct
@@ -30,6 +29,7 @@ LAST_PAUSE: Final = 2.0
 PATIENCE_SECONDS: Final = 2.0
 """How long a connection may take to open, unless the silence bound is longer."""
 CLOSE_SECONDS: Final = 1.0
+CHANCE: Final = secrets.SystemRandom()
 CHANNELS_AT_ONCE: Final = 500
 """Channels in one SUBSCRIBE: a server serves nobody else meanwhile."""
 CANARIES_PER_SILENCE: Final = 4
@@ -236,7 +236,7 @@ class Server:
                 self._say(why)
                 if proven:
                     pause = FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # only spreads load
+            await asyncio.sleep(pause * CHANCE.uniform(0.5, 1.0))
             pause = min(pause * 2, LAST_PAUSE)
 
     async def _use(self, link: Link) -> tuple[str, bool]:

@@ -60,8 +60,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
-        # uvloop's transports are no subclasses of asyncio's.
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses of asyncio's
 
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio."""
@@ -232,7 +231,7 @@ class Address:
             own |= {name: value for name, value in described.items() if name.startswith("ssl_")}
             own["ssl"] = True
         each = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it so
             [(one.hostname or "localhost", one.port or 26_379) for one in each],
             sentinel_kwargs=own
             | {
