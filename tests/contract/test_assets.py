@@ -16,17 +16,16 @@ from tableforge.database import Database, Statement
 from tableforge.database.postgres import PostgresDatabase
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import NotFound, TooLarge
-from tableforge.library.asset_cache import AssetCache
-from tableforge.library.asset_objects import ObjectBlobs
-from tableforge.library.asset_stores import (
+from tableforge.library.asset_blobs import (
     CHUNK_BYTES,
     CHUNKS_AT_ONCE,
     Blobs,
     FolderBlobs,
-    FolderBytes,
-    SharedBytes,
     TableBlobs,
 )
+from tableforge.library.asset_cache import AssetCache
+from tableforge.library.asset_objects import ObjectBlobs
+from tableforge.library.asset_stores import FolderBytes, SharedBytes
 from tableforge.library.assets import GRACE_SECONDS, Asset, AssetBytes, Assets
 
 ROOM_BYTES = 12_000_000

@@ -14,7 +14,7 @@ from obstore.store import S3Store
 
 from tableforge.config.fleet import server_name
 from tableforge.errors import NotFound, StartRefused, Unavailable
-from tableforge.library.asset_stores import CANNOT_BE_READ, NOT_SWEPT, append, on_disk
+from tableforge.library.asset_blobs import CANNOT_BE_READ, NOT_SWEPT, append, on_disk
 from tableforge.library.assets import NO_SUCH_ASSET, NOT_KEPT
 
 if TYPE_CHECKING:

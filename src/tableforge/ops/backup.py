@@ -15,7 +15,8 @@ import msgspec
 
 from tableforge.config import Settings, Storage
 from tableforge.errors import NotFound, Unavailable, disk_refused
-from tableforge.library.asset_stores import FolderBytes, make_durable_folder, sync
+from tableforge.library.asset_blobs import make_durable_folder, sync
+from tableforge.library.asset_stores import FolderBytes
 from tableforge.ops import migrate, store
 from tableforge.ops.stored import OrderRefused, Progress
 

@@ -9,7 +9,7 @@ import msgspec
 
 from tableforge.config import Settings, Storage
 from tableforge.errors import Unavailable, disk_refused
-from tableforge.library.asset_stores import make_durable_folder, sync
+from tableforge.library.asset_blobs import make_durable_folder, sync
 from tableforge.ops import store
 from tableforge.ops.backup import (
     FORMAT,

@@ -27,7 +27,7 @@ from tableforge.database.sqlite import (
 )
 from tableforge.errors import StartRefused, Unavailable
 from tableforge.eventlog.sqlite import SqliteEventLog
-from tableforge.library.asset_stores import sync
+from tableforge.library.asset_blobs import sync
 from tableforge.ops.stored import (
     ROWS_AT_ONCE,
     TABLES,
