@@ -10,12 +10,13 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from secrets import SystemRandom
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from tableforge.bench.metronome import ticking
 from tableforge.bench.tables import Seat
+from tableforge.bench.wire import PONG, Wire
 from tableforge.errors import Unavailable
 
 TICK_MICROSECONDS = 250
@@ -28,26 +29,10 @@ SUBSCRIBE_ID = 2
 FIRST_ID = 10
 """Ids of the commands of a connection: the move with number N has FIRST_ID + N."""
 
-UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: %b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-SWITCHED = b"HTTP/1.1 101"
 MOVE = (
     b'{"id":%d,"rpc":{"method":"room.command","data":{"room":"%b","id":"m%d","type":"token.move",'
     b'"token":"%b","x":%d.5,"y":%d}}}'
 )
-
-
-def text_frame(payload: bytes) -> bytes:
-    """A client's text frame (RFC 6455, section 5.2). Its mask is zero: the server unmasks as ever, and we need not mask."""
-    size = len(payload)
-    if size < 126:
-        return b"\x81%c\0\0\0\0%b" % (0x80 | size, payload)
-    return b"\x81\xfe%b\0\0\0\0%b" % (size.to_bytes(2, "big"), payload)
-
-
-PONG = text_frame(b"{}")
 
 
 @dataclass(slots=True)
@@ -173,39 +158,25 @@ class Crowd:
         self._reached.set()
 
 
-class Player(asyncio.Protocol):
+class Player(Wire):
     """One connection; `listening` from the subscribe reply until it is gone."""
 
     def __init__(self, crowd: Crowd, seat: Seat, address: tuple[str, int]) -> None:
+        super().__init__(address, seat.room.encode())
         self._crowd = crowd
-        self._host, self._port = address
         self._seen = crowd.seen
         self.seat = seat
         self.number = 0
-        self._room = seat.room.encode()
         self._piece = seat.piece.encode()
-        self._rest = b""
-        self._switched = False
-        self._transport: asyncio.Transport | None = None
         self.listening = False
         self._offset = 0
         self._epoch = ""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def connect(self) -> None:
-        """Open the socket; `ready` is done when the room is subscribed."""
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self, self._host, self._port)
-
-    def leave(self) -> None:
-        """Close the socket."""
-        if self._transport is not None:
-            self._transport.close()
-
     def move(self, number: int) -> None:
         """Send the move with this number."""
-        if self._transport is None or not self.listening:
+        if not self.listening:
             self._seen.error("A move was due while its player was not connected.")
             return
         turn = number // len(self._crowd.players)
@@ -217,33 +188,26 @@ class Player(asyncio.Protocol):
             turn % 28,
             self.number % 18,
         )
-        self._transport.write(text_frame(payload))
+        self.send(payload)
 
-    # asyncio's protocol
+    # See `Wire`
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio."""
-        # uvloop's transports are none by inheritance.
-        self._transport = cast("asyncio.Transport", transport)
-        self._rest, self._switched = b"", False
-        self._transport.write(UPGRADE % f"{self._host}:{self._port}".encode())
-
-    def _say_hello(self) -> None:
-        assert self._transport is not None
+    def switched(self) -> None:
+        """Say hello, from the last known position."""
         subscribe: dict[str, Any] = {"channel": f"room:{self.seat.room}"}
         if self._epoch:
             subscribe |= {"recover": True, "offset": self._offset, "epoch": self._epoch}
         hello = {"id": CONNECT_ID, "connect": {"token": self.seat.token, "name": "bench"}}
         for command in (hello, {"id": SUBSCRIBE_ID, "subscribe": subscribe}):
-            self._transport.write(text_frame(msgspec.json.encode(command)))
+            self.send(msgspec.json.encode(command))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio."""
-        self._transport, self.listening = None, False
+    def lost(self) -> None:
+        """Come back, unless it never began."""
+        self.listening = False
         if self._crowd.closing:
             return
         if not self.ready.done():
-            self._seen.error(f"The server closed a connection: {self._rest[:200]!r}")
+            self._seen.error("The server closed a connection.")
             return
         self._seen.reconnects += 1
         asyncio.get_running_loop().call_later(COME_BACK_SECONDS, self._come_back)
@@ -260,53 +224,12 @@ class Player(asyncio.Protocol):
             if not self._crowd.closing:
                 asyncio.get_running_loop().call_later(COME_BACK_SECONDS, self._come_back)
 
-    def data_received(self, data: bytes) -> None:
-        """Cut whole frames off what came in; all of it came now."""
-        if self._rest:
-            data = self._rest + data
-        if not self._switched:
-            head, found, data = data.partition(b"\r\n\r\n")
-            if not found:
-                self._rest = head
-                return
-            if not head.startswith(SWITCHED):
-                self._rest = head
-                self._seen.error(f"The handshake was refused: {head[:200]!r}")
-                self.leave()
-                return
-            self._switched = True
-            self._say_hello()
-        now = time.monotonic()
-        at, have = 0, len(data)
-        while have - at >= 2:
-            size, head_end = data[at + 1], at + 2
-            if size == 126:
-                if have - at < 4:
-                    break
-                size, head_end = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
-            elif size == 127:
-                if have - at < 10:
-                    break
-                size, head_end = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
-            stop = head_end + size
-            if stop > have:
-                break
-            if data[at] != 0x81 or data.find(b"\n", head_end, stop) >= 0:
-                self._several(data[at], data[head_end:stop], now)
-            else:
-                self._take(data, head_end, stop, now)
-            at = stop
-        self._rest = data[at:] if at < have else b""
+    def odd(self, opcode: int, payload: bytes) -> None:
+        """Count it, a close frame as a rule."""
+        what = "sent a frame of another kind" if opcode else "refused the handshake"
+        self._seen.error(f"The server {what}: {payload[:200]!r}")
 
-    def _several(self, opcode: int, payload: bytes, now: float) -> None:
-        """A frame of several objects; or one that is none, a close frame as a rule."""
-        if opcode != 0x81:
-            self._seen.error(f"The server sent a frame of another kind: {payload[:120]!r}")
-            return
-        for line in payload.split(b"\n"):
-            self._take(line, 0, len(line), now)
-
-    def _take(self, data: bytes, start: int, stop: int, now: float) -> None:
+    def received(self, data: bytes, start: int, stop: int, now: float) -> None:
         """One object: a publication and a reply are recognized by their first bytes, the rest is parsed."""
         if data.startswith(b'{"push":', start):
             found = data.find(b'"id":"m', start, stop)
@@ -329,8 +252,8 @@ class Player(asyncio.Protocol):
                     self._crowd.look_whether_complete()
             else:
                 self._seen.error(data[start:stop].decode("utf-8", "replace"))
-        elif stop - start == 2 and self._transport is not None:
-            self._transport.write(PONG)
+        elif stop - start == 2 and self.transport is not None:
+            self.transport.write(PONG)
 
     def _arrived(self, move: int, offset: int, now: float) -> None:
         if offset != self._offset + 1:

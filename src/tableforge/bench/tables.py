@@ -45,9 +45,9 @@ def lay(
     return seats
 
 
-def history(caller: RestClient, seat: Seat) -> Iterator[tuple[int, str]]:
-    """A room's whole log as one member may see it: offset and command id of each event."""
-    after: int | None = 0
+def history(caller: RestClient, seat: Seat, begin: int = 0) -> Iterator[tuple[int, str]]:
+    """A room's log behind an offset as one member may see it: offset and command id of each event."""
+    after: int | None = begin
     while after is not None:
         path = f"/api/rooms/{seat.room}/events?after={after}&limit={PAGE}"
         page = caller.call("GET", path, token=seat.token)
