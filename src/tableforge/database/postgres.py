@@ -227,7 +227,8 @@ class PostgresDatabase:
         return connection
 
     async def __aenter__(self) -> Self:
-        self._trouble(DatabaseUnavailable(NOTHING_DONE, "The database was not reached yet."))
+        self._since = asyncio.get_running_loop().time()
+        self.trouble = DatabaseUnavailable(NOTHING_DONE, "The database was not reached yet.")
         self._tender = asyncio.create_task(self._tend())
         return self
 
@@ -350,6 +351,7 @@ class PostgresDatabase:
     def _trouble(self, trouble: DatabaseUnavailable) -> None:
         if self.trouble is None:
             self._since = asyncio.get_running_loop().time()
+        if self.trouble is None or self.trouble.why != trouble.why:
             log.warning("database in trouble", server=self.name, why=trouble.why)
         self.trouble = trouble
 

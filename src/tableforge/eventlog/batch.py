@@ -35,8 +35,9 @@ WRITTEN = """written AS (
     SELECT e.room, e.seq, e.version, e.data, e.key, e.digest
     FROM unnest($4::text[], $5::bigint[], $6::integer[], $7::bytea[], $8::bytea[], $9::bytea[])
         AS e (room, seq, version, data, key, digest)
-    WHERE e.room IN (SELECT t.room FROM taken t)
+    WHERE (e.room IN (SELECT t.room FROM taken t)) IS TRUE
 )"""
+"""The test for truth makes a hashed look-up of what would be a join in a loop."""
 STANDING = f"""SELECT w.room, h.head, k.seq, k.digest, e.seq, e.version, e.data
 FROM wanted w LEFT JOIN room_heads h ON h.room = w.room AND h.deleted_at IS NULL
 LEFT JOIN events k ON k.room = w.room AND k.key = w.key
@@ -60,6 +61,15 @@ APPEND: Final = " ".join(
     )
 )
 """The one round trip of a batch; returns a row for each event that the writer of a refused room missed, at least one."""
+
+APPEND_TO_ONE: Final = """WITH advanced AS (
+    UPDATE room_heads SET head = $3 WHERE room = $1 AND head = $2 AND deleted_at IS NULL RETURNING room
+) INSERT INTO events (room, seq, version, data, key, digest)
+SELECT a.room, e.seq, e.version, e.data, e.key, e.digest
+FROM advanced a, unnest($4::bigint[], $5::integer[], $6::bytea[], $7::bytea[], $8::bytea[])
+    AS e (seq, version, data, key, digest)
+RETURNING seq"""
+"""The same for a batch of one room, as a writer at rest has it; returns a row for each event that was written, or none."""
 
 APPEND_WITH_FACTS: Final = " ".join(
     (
@@ -128,6 +138,10 @@ class Standing(NamedTuple):
     missed: tuple[StoredEvent, ...]
 
 
+UNKNOWN: Final = Standing(None, None, ())
+"""Of a room that was not asked about yet."""
+
+
 def standings(rows: Iterable[Iterable[Any]]) -> dict[str, Standing]:
     """The rows of `STANDING` as one standing a room."""
     heads: dict[str, tuple[int | None, Found | None]] = {}
@@ -156,7 +170,7 @@ class Batch:
         self.one_room = False
         """Whether rooms go one by one, to find the one with what the database cannot hold."""
 
-    def begin_round(self) -> tuple[str, list[list[Any]]]:
+    def begin_round(self) -> tuple[str, list[Any]]:
         """The statement that carries the next round, and its parameters."""
         chains, entries = self._choose(), self.entries
         rooms: list[str] = list(chains)
@@ -200,7 +214,11 @@ class Batch:
             digests,
             [entries[chain[0]].key for chain in chains.values()],
         ]
-        return (APPEND_WITH_FACTS, [*params, *self._facts()]) if with_facts else (APPEND, params)
+        if with_facts:
+            return APPEND_WITH_FACTS, [*params, *self._facts()]
+        if len(rooms) == 1:
+            return APPEND_TO_ONE, [rooms[0], expected[0], lasts[0], *params[4:9]]
+        return APPEND, params
 
     def _choose(self) -> dict[str, list[int]]:
         """Take the chains of the next round from what waits."""

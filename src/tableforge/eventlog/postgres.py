@@ -40,7 +40,15 @@ from tableforge.eventlog import (
     StoredEvent,
     StreamMissing,
 )
-from tableforge.eventlog.batch import KEYS, STANDINGS, Batch, Standing, standings
+from tableforge.eventlog.batch import (
+    APPEND_TO_ONE,
+    KEYS,
+    STANDINGS,
+    UNKNOWN,
+    Batch,
+    Standing,
+    standings,
+)
 from tableforge.eventlog.group_commit import GroupCommit
 
 WRITER_SETTINGS = """SET plan_cache_mode = force_generic_plan;
@@ -242,7 +250,10 @@ class PostgresEventLog:
                 else:
                     raise
                 continue
-            refused = standings(rows)
+            if text is APPEND_TO_ONE:
+                refused = {} if rows else dict.fromkeys(batch.chains, UNKNOWN)
+            else:
+                refused = standings(rows)
             batch.chains = {room: batch.chains[room] for room in refused}
             if refused:
                 await self._tell_refused(connection, batch, deadline, refused, unsure=unsure)
