@@ -132,7 +132,7 @@ def new_postgres(
     """Makes and starts a PostgreSQL of the test's own; `durable=True` unless said otherwise."""
 
     def make(**options: object) -> PostgresServer:
-        server = PostgresServer(services_folder / f"postgres-{next(_numbers)}", **options)  # type: ignore[arg-type]
+        server = PostgresServer(services_folder / f"postgres-{next(_numbers)}", **options)  # type: ignore[arg-type]  # what the class takes
         new_server(server)
         return server
 
@@ -146,7 +146,7 @@ def new_redis(
     """Makes and starts a Valkey of the test's own."""
 
     def make(**options: object) -> RedisServer:
-        server = RedisServer(services_folder / f"redis-{next(_numbers)}", **options)  # type: ignore[arg-type]
+        server = RedisServer(services_folder / f"redis-{next(_numbers)}", **options)  # type: ignore[arg-type]  # what the class takes
         new_server(server)
         return server
 

@@ -15,6 +15,7 @@ from tableforge.config.reading import (
     default_text,
     load,
     read_environment,
+    surroundings,
     unit_of,
 )
 from tableforge.config.sections import (
@@ -55,5 +56,6 @@ __all__ = [
     "load",
     "read_environment",
     "server_name",
+    "surroundings",
     "unit_of",
 ]

@@ -142,6 +142,11 @@ def read_environment() -> Settings:
     return load(os.environ, Path(".env"))
 
 
+def surroundings() -> Mapping[str, str]:
+    """The environment itself: for programs that are started from here, and for where they lie."""
+    return os.environ
+
+
 def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
     """Read all settings; `environ` wins over the file `dotenv`, which need not exist.
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tableforge.config import surroundings
 from tableforge.errors import StartRefused
 from tableforge.ops import proxies
 from tableforge.ops.programs import find, find_postgres
@@ -45,7 +46,10 @@ class Load(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How one process of the fleet does. `state` is a word or a sentence; `is_well` whether it does its work."""
+    """How one process of the fleet does: `state` in few words, `detail` what else there is to say of it.
+
+    `is_well` is whether it does its work.
+    """
 
     name: str
     port: int
@@ -53,6 +57,12 @@ class Standing(NamedTuple):
     state: str
     is_well: bool
     load: Load | None = None
+    detail: str = ""
+
+    @property
+    def told(self) -> str:
+        """State and detail as a sentence."""
+        return f"{self.state}: {self.detail}" if self.detail else self.state
 
 
 class InstanceServer(Server):
@@ -69,7 +79,7 @@ class InstanceServer(Server):
         """The caller's settings, with those that make it an instance of this fleet."""
         inherited = {
             name: value
-            for name, value in os.environ.items()
+            for name, value in surroundings().items()
             if not name.startswith(FAMILIES) and name.removesuffix("_FILE") not in self.settings
         }
         own = {
@@ -237,8 +247,8 @@ class TrialFleet:
 def changes(before: Sequence[Standing], now: Sequence[Standing]) -> list[str]:
     """What a person should hear: each process whose state is another than it was, in a line of its own."""
     moment = time.strftime("%H:%M:%S")
-    was = {one.name: one.state for one in before}
-    return [f"{moment} {one.name}: {one.state}" for one in now if was.get(one.name) != one.state]
+    was = {one.name: one.told for one in before}
+    return [f"{moment} {one.name}: {one.told}" for one in now if was.get(one.name) != one.told]
 
 
 def _ended(server: Server) -> Standing | None:
@@ -246,8 +256,14 @@ def _ended(server: Server) -> Standing | None:
     if code is None:
         return None
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    state = f"ended {how}; nothing starts it again. See {server.log}"
-    return Standing(server.name, server.port, server.pid, state, is_well=False)
+    return Standing(
+        server.name,
+        server.port,
+        server.pid,
+        f"ended {how}",
+        is_well=False,
+        detail=f"nothing starts it again; what it said is in {server.log}",
+    )
 
 
 def _service(server: Server) -> Standing:
@@ -264,13 +280,15 @@ def _instance(server: InstanceServer, loads: Mapping[str, Load]) -> Standing:
     if ended is not None:
         return ended
     status, said = server.ask("/ready")
+    detail = ""
     if status == 200:
-        ill = [f"{name}: {how}" for name, how in said.get("bus", {}).items() if how != "ok"]
-        state = f"ready, without the bus ({', '.join(ill)})" if ill else "ready"
+        ill = [f"{name} {how}" for name, how in said.get("bus", {}).items() if how != "ok"]
+        state, detail = ("ready, without the bus", ", ".join(ill)) if ill else ("ready", "")
+    elif status == 503 and isinstance(said, dict) and said.get("code") == "draining":
+        state = "draining"
     elif status == 503 and isinstance(said, dict):
-        state = "draining" if said.get("code") == "draining" else f"not ready: {said.get('detail')}"
+        state, detail = "not ready", str(said.get("detail", ""))
     else:
         state = "does not answer"
-    return Standing(
-        server.name, server.port, server.pid, state, status == 200, loads.get(server.name)
-    )
+    load = loads.get(server.name)
+    return Standing(server.name, server.port, server.pid, state, status == 200, load, detail)

