@@ -7,10 +7,11 @@ does the rest. Everything else (loading, recovery, listings) may wait.
 import asyncio
 import secrets
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ from tableforge.protocol import codec
 from tableforge.rooms.limits import TokenBuckets
 from tableforge.rooms.live import Answer, Entry, LiveRoom, Peers, Publish, Reply, Waiting
 from tableforge.rooms.loading import PAGE, Pause, load
+from tableforge.rooms.turns import Pace, Turns
 from tableforge.rooms.views import Ring, Viewed, view
 from tableforge.telemetry import COMMANDS, COUNTERS, MESSAGES
 
@@ -132,6 +134,11 @@ def mismatch(command_id: str) -> IdempotencyMismatch:
     )
 
 
+def waiting(entry: Entry) -> Waiting:
+    """The command of an entry, to be decided anew in its place."""
+    return Waiting(entry.number, entry.user, entry.command, entry.answers, entry.began)
+
+
 BUSY = Unavailable(
     "The command was not carried out.", "The room is busy, or is being closed.", "Send it again."
 )
@@ -158,6 +165,9 @@ class RoomEngine:
         self._log = log
         self._invalidated = invalidated
         self._peers = peers
+        self._origin = peers.origin if peers is not None else ""
+        self._appends = Pace()
+        self._numbers = count(1)
         self._bounds = bounds
         self._publish = publish
         self._listened = listened
@@ -185,10 +195,45 @@ class RoomEngine:
                 )
             )
             return
-        self._admit(live, Waiting(user, command, [answer], now))
+        one = Waiting(next(self._numbers), user, command, [answer], now)
+        if live.dropped or len(live.waiting) >= WAITING_MAX:
+            self._refuse(one, BUSY)
+        elif live.waiting or live.behind is not None or self._pause(live, now):
+            live.waiting.append(one)
+            self._drain(live)
+        else:
+            self._admit(live, one)
+
+    def _pause(self, live: LiveRoom, now: float) -> float:
+        """How long until this instance may write to the room, in seconds."""
+        return live.turns.wait(now) if live.turns is not None else 0.0
+
+    def _again(self, live: LiveRoom, ones: Sequence[Waiting]) -> None:
+        """Have commands decided anew, before those that came after them."""
+        for one in ones:
+            if live.dropped:
+                self._refuse(one, BUSY)
+            else:
+                insort(live.waiting, one, key=lambda waiting: waiting.number)
+        self._drain(live)
+
+    def _drain(self, live: LiveRoom) -> None:
+        """Decide what waits, unless something keeps it waiting."""
+        if live.timer is not None:
+            live.timer.cancel()
+            live.timer = None
+        if live.behind is not None or not live.waiting:
+            return
+        pause = self._pause(live, time.monotonic())
+        if pause:
+            live.timer = asyncio.get_running_loop().call_later(pause, self._drain, live)
+            return
+        waiting, live.waiting = live.waiting, []
+        for one in waiting:
+            self._admit(live, one)
 
     def _admit(self, live: LiveRoom, one: Waiting) -> None:
-        """Decide a command in its turn, unless it is the repeat of one that is known."""
+        """Decide a command, unless it is the repeat of one that is known."""
         prior = live.recent.get((one.user, one.command.id))
         if prior is not None:
             outcome: Reply | TableForgeError
@@ -203,12 +248,8 @@ class RoomEngine:
                 answer(outcome)
         elif live.dropped:
             self._refuse(one, BUSY)
-        elif live.behind is None:
-            self._decide(live, one)
-        elif len(live.waiting) < WAITING_MAX:
-            live.waiting.append(one)
         else:
-            self._refuse(one, BUSY)
+            self._decide(live, one)
 
     def _refuse(self, one: Waiting, refusal: TableForgeError) -> None:
         for answer in one.answers:
@@ -239,7 +280,7 @@ class RoomEngine:
             log.error("a command could not be decided", kind=type(command).__name__, exc_info=error)
             refusal = Unavailable("The command was not carried out.", "The server made a mistake.")
         if refusal is not None or not events:
-            self._chore(self._answer_unappended(live, one, refusal, live.head))
+            self._chore(self._answer_unappended(live, one, refusal, live.head, live.life))
             return
         entry = Entry(
             live.id,
@@ -261,9 +302,13 @@ class RoomEngine:
             began=one.began,
             life=live.life,
             known=live.durable.version,
+            number=one.number,
+            sent=time.monotonic(),
         )
         live.head = room
         live.pending.append(entry)
+        if live.turns is not None:
+            live.turns.wrote(self._origin, entry.sent)
         live.recent[user, command.id] = entry
         self._log.append_nowait(entry)
 
@@ -292,6 +337,10 @@ class RoomEngine:
         COMMANDS.observe(time.monotonic() - entry.began)
         if self._peers is not None:
             self._peers.appended(entry)
+        if live.turns is not None:
+            now = time.monotonic()
+            self._appends.took(now - entry.sent)
+            live.turns.wrote(self._origin, now)
         if live.wanted > entry.last:
             self.follow(live, live.wanted)  # what stood behind our own event
         # Of all instances, the one whose command passes the mark saves.
@@ -314,35 +363,45 @@ class RoomEngine:
         live.recent.pop((entry.user, entry.command.id), None)
         if entry.life == live.life:
             live.give_up()
-        one = Waiting(entry.user, entry.command, entry.answers, entry.began)
         if isinstance(failure, DuplicateCommand):
             self._chore(self._answer_repeat(entry, failure.found))
             self.follow(live, failure.found.offset)
         elif not isinstance(failure, VersionConflict):
-            self._refuse(one, failure)
-        elif live.dropped or time.monotonic() - entry.began > CONTENTION_SECONDS:
-            self._refuse(one, BUSY)
+            self._refuse(waiting(entry), failure)
+        elif live.dropped or (now := time.monotonic()) - entry.began > CONTENTION_SECONDS:
+            self._refuse(waiting(entry), BUSY)
         elif failure.actual < entry.known:
-            self._refuse(one, BUSY)
+            self._refuse(waiting(entry), BUSY)
             self.log_lost(live)
         else:
-            COUNTERS.room_conflicts += 1
-            behind = [one, *self._advance(live, failure.missed)]
+            if failure.actual > entry.known:
+                COUNTERS.room_conflicts += 1
+                if live.turns is not None:
+                    live.turns.collided(now)
+            overtaken = self._advance(live, failure.missed)
             self.follow(live, failure.actual)
-            for each in behind:
-                self._admit(live, each)
+            self._again(live, [waiting(entry), *overtaken])
         if not live.durable.version and not live.pending:
             self.drop(live)  # its very first command failed: there is no such room
 
     # What other writers appended
 
-    def apply(self, live: LiveRoom, rows: Sequence[StoredEvent]) -> None:
+    def apply(self, live: LiveRoom, rows: Sequence[StoredEvent], origin: str = "") -> None:
         """Fold and publish what others appended, as far as it follows on what the room holds.
 
-        Commands that were decided on what is now out of date are decided anew, in their order.
+        Commands that were decided on what is now out of date are decided anew, in their order. `origin` names the instance
+        that appended it, if that is known.
         """
-        for one in self._advance(live, rows):
-            self._admit(live, one)
+        if origin and live.turns is not None:
+            live.turns.wrote(origin, time.monotonic())
+        self._again(live, self._advance(live, rows))
+
+    def wrote(self, live: LiveRoom, origin: str) -> None:
+        """Another instance's append became known: it may be our turn to write now."""
+        if live.turns is not None:
+            live.turns.wrote(origin, time.monotonic())
+            if live.waiting:
+                self._drain(live)
 
     def _advance(self, live: LiveRoom, rows: Sequence[StoredEvent]) -> list[Waiting]:
         """Fold and publish; returns the commands that must be decided anew because of it."""
@@ -368,9 +427,7 @@ class RoomEngine:
                     if not entry.superseded:
                         entry.superseded = entry.withdrawn = True
                         live.recent.pop((entry.user, entry.command.id), None)
-                        overtaken.append(
-                            Waiting(entry.user, entry.command, entry.answers, entry.began)
-                        )
+                        overtaken.append(waiting(entry))
                 live.give_up()
             live.ring.append(viewed)
             self._publish(live, viewed, event)
@@ -399,12 +456,11 @@ class RoomEngine:
             refusal = unavailable
         finally:
             live.behind = None
-            waiting, live.waiting = live.waiting, deque()
-            for one in waiting:
-                if refusal is not None:
+            if refusal is not None:
+                refused, live.waiting = live.waiting, []
+                for one in refused:
                     self._refuse(one, refusal)
-                else:
-                    self._admit(live, one)
+            self._drain(live)
 
     async def reach(self, live: LiveRoom, offset: int) -> None:
         """Return once the room holds everything up to an offset that the log is known to hold, or has left memory.
@@ -435,10 +491,15 @@ class RoomEngine:
     # Answers to what appends nothing
 
     async def _answer_unappended(
-        self, live: LiveRoom, one: Waiting, refusal: TableForgeError | None, decided_on: Room
+        self,
+        live: LiveRoom,
+        one: Waiting,
+        refusal: TableForgeError | None,
+        decided_on: Room,
+        life: int,
     ) -> None:
         """A refused command, or one that changes nothing, may be the repeat of one that the log knows, or have been
-        decided on what another instance has changed meanwhile."""
+        decided on what another instance has changed meanwhile, or on what never came to be."""
         outcome: Reply | TableForgeError
         try:
             found = await self._log.find(live.id, command_key(live.id, one.user, one.command.id))
@@ -450,33 +511,43 @@ class RoomEngine:
                     if live.head is not decided_on:
                         self._admit(live, one._replace(sure=True))
                         return
-                if refusal is not None:
-                    outcome = refusal
-                elif live.pending:
-                    self._answer_with(live.pending[-1], one)
+                if live.life != life:
+                    self._decide_anew(live, one)
                     return
-                else:
-                    outcome = Reply(live.durable.version)
+                outcome = refusal or Reply(decided_on.version)
+                ahead = next((entry for entry in live.pending if entry.after is decided_on), None)
+                if ahead is not None:
+                    self._answer_behind(ahead, one, outcome)
+                    return
         except TableForgeError as failure:
             outcome = failure
         for answer in one.answers:
             answer(outcome)
         COMMANDS.observe(time.monotonic() - one.began)
 
-    def _answer_with(self, entry: Entry, one: Waiting) -> None:
+    def _answer_behind(
+        self, entry: Entry, one: Waiting, outcome: Reply | TableForgeError
+    ) -> None:
         """Answer a command that changed nothing once what it was decided on is durable, or decide it anew.
 
-        It may be somebody else's entry: of its outcome nothing but the offset is the sender's business.
+        It may be somebody else's entry: of its outcome nothing is the sender's business.
         """
 
-        def ended(outcome: Reply | TableForgeError) -> None:
-            if isinstance(outcome, TableForgeError):
-                self._admit(entry.live, one)
+        def ended(of_entry: Reply | TableForgeError) -> None:
+            if isinstance(of_entry, TableForgeError) or entry.superseded:
+                self._decide_anew(entry.live, one)
             else:
                 for answer in one.answers:
-                    answer(Reply(outcome.offset))
+                    answer(outcome)
 
         entry.answers.append(ended)
+
+    def _decide_anew(self, live: LiveRoom, one: Waiting) -> None:
+        """What a command was decided on never came to be."""
+        if time.monotonic() - one.began > CONTENTION_SECONDS:
+            self._refuse(one, BUSY)
+        else:
+            self._admit(live, one)
 
     async def _answer_repeat(self, entry: Entry, found: Found) -> None:
         outcome: Reply | TableForgeError
@@ -527,10 +598,15 @@ class RoomEngine:
             self._make_place()
         room = Room(command.room)
         live = LiveRoom(
-            room, epoch=secrets.token_hex(8), ring=self._ring(), saved=0, now=time.monotonic()
+            room,
+            epoch=secrets.token_hex(8),
+            ring=self._ring(),
+            saved=0,
+            now=time.monotonic(),
+            turns=self._turns(),
         )
         self._hold(live)
-        self._decide(live, Waiting(user, command, [answer], live.used))
+        self._decide(live, Waiting(next(self._numbers), user, command, [answer], live.used))
 
     def live_nowait(self, room: str) -> LiveRoom | None:
         """The room if it is in memory."""
@@ -581,9 +657,13 @@ class RoomEngine:
             ring=loaded.ring,
             saved=loaded.saved,
             now=time.monotonic(),
+            turns=self._turns(),
         )
         self._hold(live)
         return live
+
+    def _turns(self) -> Turns | None:
+        return Turns(self._origin, self._appends) if self._peers is not None else None
 
     def _ring(self) -> Ring:
         return Ring(self._bounds.recent_events, self._bounds.recent_bytes)

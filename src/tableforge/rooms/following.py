@@ -50,7 +50,7 @@ class Follower:
     ) -> None:
         self._log = log
         self._bus = bus
-        self._origin = origin
+        self.origin = origin
         self._heads_interval = heads_interval
         self._check_interval = check_interval
         self._listened = listened
@@ -98,7 +98,7 @@ class Follower:
         if self._bus is not None:
             live = entry.live
             message = EventsHappened(
-                self._origin,
+                self.origin,
                 time.time() * 1000,
                 live.epoch,
                 entry.expected + 1,
@@ -134,6 +134,7 @@ class Follower:
         last = message.first + len(message.events) - 1
         durable = live.durable.version
         if last <= durable:
+            self.engine.wrote(live, message.origin)
             return
         EVENT_LAG.observe(max(0.0, time.time() - message.sent_ms / 1000))
         rows = [
@@ -141,7 +142,7 @@ class Follower:
             for offset, data in enumerate(message.events, message.first)
         ]
         if message.first <= durable + 1:
-            self.engine.apply(live, rows)
+            self.engine.apply(live, rows, message.origin)
             if self._early:
                 self._take_early(live)
         if live.durable.version < last:

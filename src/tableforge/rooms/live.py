@@ -16,6 +16,7 @@ from tableforge.domain.events import Event, Result
 from tableforge.domain.state import Room
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import Append
+from tableforge.rooms.turns import Turns
 from tableforge.rooms.views import Ring, Viewed
 
 REMEMBERED_COMMANDS = 1000
@@ -49,12 +50,18 @@ class Entry(Append, eq=False, kw_only=True):
     began: float
     life: int
     known: int
+    number: int
+    sent: float
     superseded: bool = False
 
 
 class Waiting(NamedTuple):
-    """A command that is to be decided. `sure` says that the room has caught up with its log for it already."""
+    """A command that is to be decided. `number` is its place among all commands, in the order in which they came.
 
+    `sure` says that the room has caught up with its log for it already.
+    """
+
+    number: int
     user: str
     command: Command | HouseCommand
     answers: list[Answer]
@@ -73,15 +80,18 @@ class LiveRoom:
     """One room in memory. Only `RoomEngine` changes it.
 
     `life` goes up whenever what was decided ahead of the disk is given up. While the room is known to lack what the log
-    holds up to `wanted`, `behind` is the task that reads it, and commands lie in `waiting`.
+    holds up to `wanted`, `behind` is the task that reads it. Commands lie in `waiting`, in their order, until that has ended
+    and it is this instance's turn to write (`turns`, None when a server is alone); `timer` wakes them then.
     """
 
     __slots__ = (
-        "behind", "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "used",
-        "waiting", "wanted",
+        "behind", "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "timer",
+        "turns", "used", "waiting", "wanted",
     )  # fmt: skip
 
-    def __init__(self, room: Room, *, epoch: str, ring: Ring, saved: int, now: float) -> None:
+    def __init__(
+        self, room: Room, *, epoch: str, ring: Ring, saved: int, now: float, turns: Turns | None
+    ) -> None:
         self.id = room.id
         self.epoch = epoch
         self.head = room
@@ -93,7 +103,9 @@ class LiveRoom:
         self.dropped = False
         self.pending: deque[Entry] = deque()
         self.behind: asyncio.Task[None] | None = None
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: list[Waiting] = []
+        self.turns = turns
+        self.timer: asyncio.TimerHandle | None = None
         self.wanted = 0
         self.recent: dict[tuple[str, str], Entry | Done] = {}
 
@@ -120,7 +132,13 @@ Publish = Callable[[LiveRoom, Viewed, Event], None]
 
 
 class Peers(Protocol):
-    """The other instances of a fleet, as the rooms of this one know them; there are none when a server is alone."""
+    """The other instances of a fleet, as the rooms of this one know them; there are none when a server is alone.
+
+    `origin` names this process among them.
+    """
+
+    @property
+    def origin(self) -> str: ...
 
     def opened(self, live: LiveRoom) -> None:
         """A room came into memory: its news are wanted from now on."""
