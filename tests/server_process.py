@@ -104,6 +104,14 @@ class ServerProcess:
         """Stop it as an operator does, and return its exit code."""
         return self._end(signal.SIGTERM)
 
+    def wait_for_end(self) -> int:
+        """Return its exit code once it has ended by itself."""
+        assert self._process is not None
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the server did not end:\n{self.output()}") from None
+
     def _end(self, how: signal.Signals) -> int:
         process, self._process = self._process, None
         if process is None:
