@@ -154,6 +154,16 @@ async def test_bu2_a_server_that_is_away_at_the_start_is_found_when_it_comes(
     assert ada.begun("room:r") >= 1
 
 
+async def test_bu2_trouble_that_nobody_thought_of_does_not_end_the_attempts(at: At) -> None:
+    ada = at("redis://no..name")
+    await ada.bus.start(lambda *_: None, ada.resumed)
+    await until(lambda: "Unicode" in ada.bus.servers()[0].trouble)
+    assert isinstance(ada.bus, RedisBus)
+    attempts = ada.bus._servers[0]._task
+    assert attempts is not None
+    assert not attempts.done()
+
+
 async def test_bu3_thousands_of_channels_begin_together(at: At, redis_url: str) -> None:
     ada = await at(redis_url, silence=CALM).start()
     channels = [f"room:{number}" for number in range(3_000)]
@@ -219,13 +229,17 @@ async def test_bu4_after_a_failover_by_sentinel_the_bus_is_at_the_new_master(
     async with asyncio.timeout(30):
         while len(await tell(sentinel, "SENTINEL", "REPLICAS", sentinel.service)) < 1:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.05)
-    ada, bob = await at(sentinel.url).start(), await at(sentinel.url).start()
-    await ada.listen("room:r")
-    await bob.speak("room:r", to=ada)
-    master.kill()
-    await until(lambda: ada.begun("room:r") > 1)
-    await bob.speak("room:r", to=ada)
-    assert b"tableforge-ada" in await tell(replica, "CLIENT", "LIST")
+    async with CuttingProxy(sentinel.port) as silent:
+        silent.swallowing = True
+        listed = sentinel.url.replace("127.0.0.1", f"127.0.0.1:{silent.port},127.0.0.1")
+        ada, bob = await at(listed).start(), await at(sentinel.url).start()
+        await ada.listen("room:r")
+        await bob.speak("room:r", to=ada)
+        master.kill()
+        await until(lambda: ada.begun("room:r") > 1)
+        await bob.speak("room:r", to=ada)
+        assert b"tableforge-ada" in await tell(replica, "CLIENT", "LIST")
+        await ada.bus.close()
 
 
 async def test_bu4_sentinels_that_name_another_master_are_believed_though_the_old_one_works(

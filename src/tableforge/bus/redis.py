@@ -7,11 +7,13 @@ anew, through Sentinel where there is one, and everything is listened to again.
 """
 
 import asyncio
+import contextlib
 import re
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -35,7 +37,7 @@ CHANNELS_AT_ONCE: Final = 500
 CANARIES_PER_SILENCE: Final = 4
 
 CANARY: Final = struct.Struct("<8sd")
-"""Which connection it belongs to, and the loop's time when it was sent."""
+"""Which connection it belongs to, and the clock when it was sent; the loop's own clock counts milliseconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -166,13 +168,16 @@ class Server:
     async def close(self) -> None:
         """Send what waits, and let go."""
         link, self._link = self._link, None
+        task, self._task = self._task, None
         if link is not None:
             await link.finish(CLOSE_SECONDS)
-        if self._task is not None:
+        if task is not None:
             COUNTERS.bus_servers -= 1
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-        await self._address.close()
+            task.cancel()
+            await asyncio.wait((task,), timeout=CLOSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._address.close()
 
     def publish(self, channel: bytes, message: bytes) -> None:
         """Send with what else is published in this turn, or drop and remember that something was."""
@@ -203,13 +208,13 @@ class Server:
     @property
     def trouble(self) -> str:
         """Why nothing is carried, or nothing."""
-        return "" if self._alive() else self._why
+        return "" if self._alive() else self._why or "our own messages do not come back"
 
     def _alive(self) -> bool:
         link = self._link
         return (
             self._proven
-            and self._loop.time() - self._heard_at < self._silence
+            and monotonic() - self._heard_at < self._silence
             and link is not None
             and not link.lost.done()
         )
@@ -217,40 +222,43 @@ class Server:
     # The connection
 
     async def _keep_connected(self) -> None:
-        patience = max(PATIENCE_SECONDS, self._silence)
         pause = FIRST_PAUSE
         while True:
+            proven = False
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(max(PATIENCE_SECONDS, self._silence)):
                     link = await self._address.connect(
                         lambda: Link(self._pushed, self._tell_resumed), f"tableforge-{self._origin}"
                     )
-            except TimeoutError:
-                self._say("it does not answer")
-            except CONNECT_TROUBLE as error:
-                self._say(str(error) or type(error).__name__)
-            else:
                 why, proven = await self._use(link)
                 if why == CLOSED:
                     return
-                self._say(why)
-                if proven:
-                    pause = FIRST_PAUSE
+            except TimeoutError:
+                why = "it does not answer"
+            except CONNECT_TROUBLE as error:
+                why = str(error) or type(error).__name__
+            except Exception as error:
+                # Whatever it was, to give up here would be silence for good.
+                why = repr(error)
+                log.error("connecting to the bus failed", server=self.name, exc_info=error)
+            if why != self._why:
+                log.warning("the bus carries nothing", server=self.name, reason=why)
+            self._why = why
+            pause = FIRST_PAUSE if proven else min(pause * 2, LAST_PAUSE)
             await asyncio.sleep(pause * CHANCE.uniform(0.5, 1.0))
-            pause = min(pause * 2, LAST_PAUSE)
 
     async def _use(self, link: Link) -> tuple[str, bool]:
         """Listen to everything and watch the canary until the connection is lost or not to be believed."""
         self._link, self._token = link, secrets.token_bytes(8)
-        self._heard_at = self._loop.time()
+        self._heard_at = monotonic()
         moved = self._loop.create_task(self._address.wait_until_moved())
         try:
             self._subscribe((self._canary_channel, self._losses_channel, *self._channels))
             if self._lossy:
                 self._lossy = False
                 link.send((b"PUBLISH", self._losses_channel, self._origin.encode()))
-            while self._loop.time() - self._heard_at < self._silence:
-                sent = CANARY.pack(self._token, self._loop.time())
+            while monotonic() - self._heard_at < self._silence:
+                sent = CANARY.pack(self._token, monotonic())
                 link.send((b"PUBLISH", self._canary_channel, sent))
                 link.send((b"HELLO",))  # its answer says whether it is still a master
                 await asyncio.wait(
@@ -272,11 +280,6 @@ class Server:
             self._begun.clear()
             self._changed.clear()
             link.lose("given up")
-
-    def _say(self, why: str) -> None:
-        if why != self._why:
-            log.warning("the bus carries nothing", server=self.name, reason=why)
-        self._why = why
 
     # What is listened to
 
@@ -326,7 +329,7 @@ class Server:
             self._resumed(begun)
 
     def _hear_canary(self, content: bytes) -> None:
-        now = self._loop.time()
+        now = monotonic()
         if len(content) != CANARY.size:
             return
         token, sent = CANARY.unpack(content)

@@ -140,7 +140,7 @@ class Link(asyncio.Protocol):
 class Address:
     """Where one server of the bus is and how to speak to it; `name` holds no secret.
 
-    `patience` (seconds) bounds each question to a Sentinel. Raises `StartRefused` for a URL that cannot be meant.
+    `patience` (seconds) is how long the caller waits for a connection, and how often Sentinels are asked. Raises `StartRefused` for a URL that cannot be meant.
     """
 
     def __init__(self, url: str, *, patience: float) -> None:
@@ -231,12 +231,14 @@ class Address:
             own |= {name: value for name, value in described.items() if name.startswith("ssl_")}
             own["ssl"] = True
         each = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        # All of them but the last may be silent, and there is time left to connect.
+        patience = self._patience / (len(each) + 1)
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it so
             [(one.hostname or "localhost", one.port or 26_379) for one in each],
             sentinel_kwargs=own
             | {
-                "socket_timeout": self._patience,
-                "socket_connect_timeout": self._patience,
+                "socket_timeout": patience,
+                "socket_connect_timeout": patience,
                 "retry": Retry(NoBackoff(), 0),
             },
         )
