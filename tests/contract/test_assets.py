@@ -1,4 +1,4 @@
-"""What holds of pictures wherever their bytes lie: AS1 to AS4 on every engine."""
+"""What holds of pictures wherever their bytes lie: AS1 to AS5 on every engine."""
 
 import asyncio
 import hashlib
@@ -298,7 +298,7 @@ async def test_as3_sweeps_and_uploads_of_many_instances_lose_nothing(fleet: Flee
 
 
 @every_shared_engine
-async def test_what_one_instance_takes_in_the_others_serve_at_once(fleet: Fleet) -> None:
+async def test_as5_what_one_instance_takes_in_the_others_serve_at_once(fleet: Fleet) -> None:
     first, second = fleet.start(), fleet.start()
     asset = await first.add(b"on the first")
     assert hashlib.sha256(await second.content(asset)).hexdigest() == asset.digest

@@ -99,7 +99,7 @@ def queried(url: str, text: str, *params: object) -> list[tuple[Any, ...]]:
     return asyncio.run(run())
 
 
-def test_there_and_back_everything_is_as_it_was(
+def test_mv1_mv5_there_and_back_everything_is_as_it_was(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
     with database(played) as file:
@@ -121,7 +121,7 @@ def test_there_and_back_everything_is_as_it_was(
         assert Person(server, "Cleo").create_room("One more")
 
 
-def test_run_again_it_moves_nothing_and_says_so(
+def test_mv2_run_again_it_moves_nothing_and_says_so(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
     moved(f"sqlite:{played}", database_url, folder=tmp_path)
@@ -144,7 +144,7 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_room_that_is_there_with_another_log_is_refused_by_name(
+def test_mv3_a_room_that_is_there_with_another_log_is_refused_by_name(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
     moved(played, database_url, folder=tmp_path)
@@ -202,7 +202,7 @@ def run_until(source: Path, url: str, what: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(("what", "count"), [("rooms", 1), ("events", 60), ("pictures", 1)])
-def test_interrupted_and_run_again_it_goes_on(
+def test_mv2_interrupted_and_run_again_it_goes_on(
     played: Path, database_url: str, tmp_path: Path, what: str, count: int
 ) -> None:
     run_until(played, database_url, what, count)
@@ -218,7 +218,7 @@ def test_interrupted_and_run_again_it_goes_on(
     assert digests(tmp_path / "back") == digests(played)
 
 
-def test_killed_in_the_middle_it_goes_on_as_well(
+def test_mv2_killed_in_the_middle_it_goes_on_as_well(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
     """A long log, and SIGKILL as soon as the first room of others is there."""
@@ -307,7 +307,7 @@ def test_pictures_go_where_the_fleet_keeps_them(
     assert digests(tmp_path / "back") == digests(played)
 
 
-def test_a_source_that_is_served_is_refused(
+def test_mv4_a_source_that_is_served_is_refused(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
     with running(tmp_path):
@@ -327,7 +327,7 @@ def test_a_source_that_is_served_is_refused(
     assert outcomes(moved(database_url, tmp_path / "b", "--force", folder=tmp_path)) == {"moved"}
 
 
-def test_two_at_once_are_refused(played: Path, database_url: str, tmp_path: Path) -> None:
+def test_mv4_two_at_once_are_refused(played: Path, database_url: str, tmp_path: Path) -> None:
     async def while_another_fills() -> None:
         async with filling(DatabaseKnobs(url=database_url), "Nothing."):
             done = await asyncio.to_thread(

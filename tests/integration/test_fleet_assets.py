@@ -15,7 +15,7 @@ PICTURE = Path(__file__).parent.parent / "samples" / "good" / "talkative.png"
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["in the database", "in a shared folder"])
-def test_what_a_killed_instance_took_in_another_serves(
+def test_as5_what_a_killed_instance_took_in_another_serves(
     database_url: str, redis_url: str, redis_db: int, tmp_path: Path, shared: bool
 ) -> None:
     more = {"ASSETS_URL": f"file://{tmp_path / 'shared'}"} if shared else {}
@@ -43,7 +43,7 @@ def test_what_a_killed_instance_took_in_another_serves(
                 assert hashlib.sha256(found.content).digest() == hashlib.sha256(content).digest()
 
 
-def test_a_laptop_s_rooms_are_played_on_in_a_fleet_and_brought_back(
+def test_mv1_a_laptop_s_rooms_are_played_on_in_a_fleet_and_brought_back(
     played: Path, database_url: str, redis_url: str, redis_db: int, tmp_path: Path
 ) -> None:
     there = tableforge("migrate", "--from", played, "--to", database_url, folder=tmp_path)

@@ -30,6 +30,9 @@ LIBRARIES = (
     "msgspec",
     "pillow",
     "prometheus-client",
+    "asyncpg",
+    "redis",
+    "obstore",
     "structlog",
 )
 MEBIBYTE = 2**20

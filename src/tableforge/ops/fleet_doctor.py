@@ -62,7 +62,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
                     mend = f"Use PostgreSQL {OLDEST_SERVER} or newer."
                     yield Finding("bad", "database", f"This is PostgreSQL {version.major}.", mend)
                     return
-                yield Finding("ok", "database", f"PostgreSQL {version.major}.{version.minor}.")
+                number = await connection.fetchval("SHOW server_version")
+                yield Finding("ok", "database", f"PostgreSQL {number}.")
                 for look in (_safety, _form, _clock):
                     async for finding in look(connection):
                         yield finding
