@@ -26,6 +26,8 @@ PERSISTS_SECONDS = 3.0
 """A spread that is off for less long moves nobody."""
 UNDERWAY_SECONDS = 10.0
 """A client that was sent away is back within this time, and is counted meanwhile."""
+EASED_IN = 1 / 3
+"""After somebody came or went nobody is moved for this part of the time that a run may take."""
 TIME_CONSTANTS = 3.0
 """Time constants in the time that a run may take: 95 % of the way."""
 PACE_MAX = 100.0
@@ -86,9 +88,10 @@ class Balancer:
         everybody = (me, *others)
         between = frozenset(one.origin for one in everybody)
         if between != self._between:
-            # Somebody came or went: what was learned about the others does not hold any more.
+            # Somebody came or went: what was learned about the others does not hold any more. A newcomer is eased in by
+            # the balancer; what is sent there too soon lands elsewhere.
             self._between, self._run, self._off_since = between, None, None
-            self._rest_until = 0.0
+            self._rest_until = now + self._over * EASED_IN
             self._totals.clear()
         total = self._total(now, sum(one.connections for one in everybody))
         weights = sum(self._weight(one) for one in everybody)

@@ -16,6 +16,7 @@ from tableforge.hub.balance import TOLERANCE_MIN, Balancer, Standing, Strategy
 
 STEP_SECONDS = 0.25
 OVER_SECONDS = 30.0
+SLOW_START_SECONDS = 10.0
 Ways = Literal["in turn", "emptiest", "at random"]
 
 
@@ -33,6 +34,8 @@ class Instance:
         self.epoch = 0
         self.movable: list[int] = []
         self.draining = False
+        self.began = 0.0
+        self.turn = 0.0
 
     @property
     def standing(self) -> Standing:
@@ -50,12 +53,13 @@ class World:
         ways: Ways = "in turn",
         weights: Sequence[int] = (),
         seed: int = 0,
+        eased_in: float = SLOW_START_SECONDS,
     ) -> None:
         self.chance = random.Random(seed)
         self.strategy = strategy
         self.ways = ways
         self.now = 100.0
-        self.turn = 0
+        self.eased_in = eased_in
         self.under_way: list[tuple[float, int]] = []
         self.moves: Counter[int] = Counter()
         self.instances: list[Instance] = []
@@ -64,6 +68,7 @@ class World:
             one = self.start(f"i{number}", weights[number] if weights else 1)
             for _ in range(connections):
                 one.clients[self.client()] = None
+                one.began = 0.0
         for one in self.instances:
             one.told = one.standing
 
@@ -74,6 +79,7 @@ class World:
     def start(self, origin: str, weight: int = 1) -> Instance:
         one = Instance(origin, weight, self.strategy)
         one.beats_at = self.now + self.chance.random()
+        one.began = self.now
         self.instances.append(one)
         return one
 
@@ -94,9 +100,15 @@ class World:
                 [one for one in taking if len(one.clients) / one.weight == least]
             )
         elif self.ways == "in turn":
-            turns = [one for one in taking for _ in range(one.weight)]
-            self.turn += 1
-            chosen = turns[self.turn % len(turns)]
+            # Smooth weighted round robin, as nginx and HAProxy do it; a newcomer is eased in.
+            weights = {
+                one: one.weight * min(1.0, max(0.05, (self.now - one.began) / self.eased_in))
+                for one in taking
+            }
+            for one, weight in weights.items():
+                one.turn += weight
+            chosen = max(taking, key=lambda one: one.turn)
+            chosen.turn -= sum(weights.values())
         else:
             (chosen,) = self.chance.choices(taking, [one.weight for one in taking])
         chosen.clients[client] = None
