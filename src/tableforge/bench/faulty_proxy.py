@@ -99,6 +99,8 @@ class FaultyProxy:
                     await asyncio.sleep(len(data) / self.bandwidth)
                 await self._carrying.wait()
                 swallowed = swallowed or self.swallowing
+                if target.is_closing():  # uvloop's transports refuse, where asyncio's drop
+                    break
                 if not swallowed:
                     target.write(data)
                     await target.drain()

@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +33,8 @@ WAITING_MAX = 4
 ILL_SECONDS = 1.0
 """A player who waits for an answer for so long is counted as affected."""
 CLOSE = 0x88
+ASKED_TO_GO = (3001, 3011)
+"""Close codes of an instance that drains, or has more than its share."""
 CONNECT_ID, SUBSCRIBE_ID, FIRST_ID = 1, 2, 10
 
 
@@ -169,6 +172,15 @@ class Timed:
         return array("Q", (took for at, took in pairs if begin <= at < end))
 
 
+class Spell(NamedTuple):
+    """From when to when (seconds of the monotonic clock) a player was not served; `asked` by the server to go elsewhere."""
+
+    player: int
+    began: float
+    ended: float
+    asked: bool
+
+
 class Company:
     """All players; `addresses` gives each its door. `rate` in moves a second for each."""
 
@@ -186,6 +198,7 @@ class Company:
         self.wrongs = Wrongs()
         self.replies = Timed()
         self.arrivals = Timed()
+        self.spells: list[Spell] = []
         self.acknowledged = 0
         self.refusals: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
@@ -215,7 +228,7 @@ class Company:
 
     def well(self) -> bool:
         """Whether everybody is connected, and nobody waits for an answer for long."""
-        return not any(player.ill for player in self.players)
+        return all(player.ill_since is None for player in self.players)
 
     async def rest(self, seconds: float) -> None:
         """Send nothing new, and wait until all is answered and told; what is not by then is lost."""
@@ -280,7 +293,7 @@ class Company:
 
 
 class Steady(Wire):
-    """One player. `ill` from the loss of the connection, or a long wait, until a command is answered again."""
+    """One player. `ill_since` the loss of the connection, or the sending of what waits long, until a command is answered."""
 
     def __init__(self, company: Company, seat: Seat, address: tuple[str, int], number: int) -> None:
         super().__init__(address, seat.room.encode())
@@ -290,8 +303,8 @@ class Steady(Wire):
         self.number = number
         self.listening = False
         self.numb = False
-        self.ill = False
-        self.recovered_at = 0.0
+        self.ill_since: float | None = None
+        self._asked_to_go = False
         self.offset = 0
         self._epoch = ""
         self.waiting: dict[int, Order] = {}
@@ -332,8 +345,8 @@ class Steady(Wire):
                 if self.listening:
                     self._ask(order, now)
         for order in self.waiting.values():
-            if now - order.first_sent > ILL_SECONDS:
-                self.ill = True
+            if self.ill_since is None and now - order.first_sent > ILL_SECONDS:
+                self.ill_since = order.first_sent
             if self.listening and now - order.last_sent > REPLY_SECONDS:
                 self._ask(order, now)
 
@@ -384,21 +397,24 @@ class Steady(Wire):
         """Come back, a little later each time."""
         if self._company.closing:
             return
+        now = time.monotonic()
         self.listening = False
-        self.ill = True
+        self.ill_since = self.ill_since or now
         self._asked.clear()
         first, longest = BACK_OFF_SECONDS
         pause = min(longest, first + random.uniform(0, first * 2**self._tries))  # noqa: S311 - spreads load
         self._tries = min(self._tries + 1, 10)
-        self._next_try = time.monotonic() + pause
+        self._next_try = now + pause
 
     def odd(self, opcode: int, payload: bytes) -> None:
         """A refused handshake, or a close frame with its code."""
         kind = "handshake" if not opcode else "closed" if opcode == CLOSE else "frame"
         what = payload.split(b"\r\n")[0].decode("latin-1") if not opcode else ""
         if opcode == CLOSE:
-            what = str(int.from_bytes(payload[:2], "big"))
-            if 3500 <= int(what) < 4000:
+            code = int.from_bytes(payload[:2], "big")
+            what = str(code)
+            self._asked_to_go = self.ill_since is None and code in ASKED_TO_GO
+            if 3500 <= code < 4000:
                 self._company.wrongs.add("failed", f"sent away for good: {what} {payload[2:]!r}")
         self._company.closes[f"{kind} {what}".strip()] += 1
         if self.transport is not None:
@@ -439,8 +455,10 @@ class Steady(Wire):
         del self.waiting[order.number]
         company.acknowledged += 1
         company.replies.add(now, now - order.first_sent)
-        if self.ill and all(now - one.first_sent <= ILL_SECONDS for one in self.waiting.values()):
-            self.ill, self.recovered_at = False, now
+        since = self.ill_since
+        if since and all(now - one.first_sent <= ILL_SECONDS for one in self.waiting.values()):
+            company.spells.append(Spell(self.number, since, now, self._asked_to_go))
+            self.ill_since, self._asked_to_go = None, False
 
     def _welcomed(self, message: Message, now: float) -> None:
         if message.error is not None:
@@ -461,9 +479,9 @@ class Steady(Wire):
             self._epoch = found.epoch
             for publication in found.publications:
                 self._arrived(publication, now)
-            self.listening, self._tries = True, 0
-            if not self.waiting:
-                self.ill = self.ill and not self._company.resting
+            self.listening, self._tries, self._due = True, 0, min(self._due, now)
+            if self._company.resting and not self.waiting:
+                self.ill_since = None
             for order in self.waiting.values():
                 self._ask(order, now)
 

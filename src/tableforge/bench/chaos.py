@@ -1,0 +1,273 @@
+"""`tableforge bench chaos`: a fleet under steady load, hurt in every way we know, with everything counted that was promised."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tableforge.bench.faults import FAULTS, NUMB_SHARE, Fault
+from tableforge.bench.ground import Ground, Makers, ground
+from tableforge.bench.latency import Quantiles, quantiles
+from tableforge.bench.process import allow_open_files
+from tableforge.bench.steady import Company, Wrongs
+from tableforge.bench.tables import history, lay
+from tableforge.errors import Unavailable
+
+SPARE_FILES = 512
+FILES_A_PLAYER = 6
+SIT_DOWN_SECONDS = 60.0
+RECOVERY_SECONDS = 60.0
+"""Who has not recovered by then never does."""
+REST_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`rate` in moves a second for each player; `calm` seconds are measured before and after each fault."""
+
+    players: int = 300
+    room_size: int = 8
+    rate: float = 0.5
+    instances: int = 3
+    calm: float = 5.0
+    quick: bool = False
+    faults: Sequence[str] = tuple(fault.name for fault in FAULTS)
+
+    @property
+    def chosen(self) -> list[Fault]:
+        """The faults, in the order of the table."""
+        return [fault for fault in FAULTS if fault.name in self.faults]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one fault cost. Seconds; `recoveries` from its beginning until each affected player was answered again.
+
+    `outage` is the longest that one player was without a service, `moved` how many an instance asked to go elsewhere.
+    """
+
+    fault: str
+    what: str
+    lasted: float
+    acknowledged: int
+    lost: int
+    doubled: int
+    disordered: int
+    failed: int
+    said: list[str]
+    affected: int
+    recoveries: list[float]
+    moved: int
+    outage: float
+    longest_wait: float
+    replies: tuple[Quantiles, Quantiles, Quantiles]
+    arrivals: tuple[Quantiles, Quantiles, Quantiles]
+    refusals: dict[str, int]
+    closes: dict[str, int]
+
+    @property
+    def recovery(self) -> float:
+        """Of the slowest."""
+        return max(self.recoveries, default=0.0)
+
+    @property
+    def clean(self) -> bool:
+        """Whether all promises were kept, and everybody recovered."""
+        return not (self.lost or self.doubled or self.disordered or self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """All of it."""
+
+    plan: Plan
+    machine: Mapping[str, str]
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a promise was broken."""
+        return not all(outcome.clean for outcome in self.outcomes)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {
+            "bench": "chaos",
+            "plan": asdict(self.plan),
+            "machine": dict(self.machine),
+            "outcomes": [
+                {**asdict(one), "recovery": one.recovery, "clean": one.clean}
+                for one in self.outcomes
+            ],
+            "failed": self.failed,
+        }
+
+    def text(self) -> str:
+        """The table."""
+        head = (
+            f"{'fault':20} {'lasted':>6} {'acknow-':>8} {'lost':>5} {'dou-':>5} {'out of':>6} {'affect-':>7} {'moved':>5}"
+            f" {'recovery':>8} {'outage':>6} {'longest':>7}   answered p95 ms          delivered p95 ms\n"
+            f"{'':20} {'s':>6} {'ledged':>8} {'':5} {'bled':>5} {'order':>6} {'ed':>7} {'':5}"
+            f" {'s':>8} {'s':>6} {'wait s':>7}   before  during  after    before  during  after"
+        )
+        lines = [
+            f"{one.fault:20} {one.lasted:6.1f} {one.acknowledged:8} {one.lost:5} {one.doubled:5}"
+            f" {one.disordered:6} {one.affected:7} {one.moved:5} {one.recovery:8.2f} {one.outage:6.2f}"
+            f" {one.longest_wait:7.2f}   {_p95(one.replies)}   {_p95(one.arrivals)}{'' if one.clean else '   FAILED'}"
+            for one in self.outcomes
+        ]
+        said = [f"{one.fault}: {line}" for one in self.outcomes for line in one.said]
+        plan = self.plan
+        return "\n".join(
+            (
+                f"{plan.players} players in rooms of {plan.room_size}, {plan.rate:g} moves a second each, over"
+                f" {plan.instances} instances behind a balancer; PostgreSQL waits for the disk",
+                head,
+                *lines,
+                *said,
+            )
+        )
+
+
+def _p95(three: tuple[Quantiles, ...]) -> str:
+    return " ".join(f"{one.p95_ms:7.1f}" for one in three)
+
+
+def run(
+    plan: Plan,
+    folder: Path,
+    makers: Makers,
+    *,
+    settings: Mapping[str, str],
+    machine: Mapping[str, str],
+    progress: Callable[[str], None],
+) -> Chaos:
+    """Do one fault after the other; raises Unavailable when the fleet does not start."""
+    allow_open_files(plan.players * FILES_A_PLAYER + SPARE_FILES)
+
+    async def whole() -> Chaos:
+        outcomes = []
+        async with playing(plan, folder, makers, settings) as (fleet, company):
+            for fault in plan.chosen:
+                outcomes.append(await suffer(fleet, company, fault, plan))
+                progress(_told(outcomes[-1]))
+        return Chaos(plan, machine, outcomes)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(whole())
+
+
+def _told(one: Outcome) -> str:
+    verdict = "all promises kept" if one.clean else f"FAILED: {'; '.join(one.said[:3])}"
+    return (
+        f"{one.fault}: {one.acknowledged} acknowledged, {one.affected} players affected,"
+        f" recovered after {one.recovery:.2f} s, {verdict}"
+    )
+
+
+@asynccontextmanager
+async def playing(
+    plan: Plan, folder: Path, makers: Makers, settings: Mapping[str, str]
+) -> AsyncIterator[tuple[Ground, Company]]:
+    """The fleet with everybody seated; a tenth of the players take the bad road. Raises Unavailable."""
+    async with ground(folder, makers, settings, plan.instances) as fleet:
+        caller = fleet.rest()
+        try:
+            seats = await asyncio.to_thread(
+                lambda: lay(
+                    caller,
+                    users=plan.players,
+                    room_size=plan.room_size,
+                    progress=lambda number: None,
+                )
+            )
+        finally:
+            caller.close()
+        addresses = [
+            ("127.0.0.1", fleet.road.port if number % NUMB_SHARE == 1 else fleet.balancer.port)
+            for number in range(plan.players)
+        ]
+        company = Company(seats, addresses, rate=plan.rate)
+        try:
+            try:
+                await company.sit_down(SIT_DOWN_SECONDS)
+            except TimeoutError as error:
+                raise Unavailable(
+                    "The measurement did not begin.",
+                    f"The players could not sit down: {dict(company.refusals + company.closes)}",
+                ) from error
+            company.resting = False
+            yield fleet, company
+        finally:
+            await company.leave()
+
+
+async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> Outcome:
+    """Load, the fault, recovery, load; then everybody rests, and the promises are compared with the log."""
+    company.wrongs = Wrongs()
+    company.refusals.clear()
+    company.closes.clear()
+    acknowledged = company.acknowledged
+    company.resting = False
+    began = time.monotonic()
+    await asyncio.sleep(plan.calm)
+    struck = time.monotonic()
+    async with asyncio.timeout(10 * RECOVERY_SECONDS):
+        await fault.doing(fleet, company, fault.quick if plan.quick else fault.seconds)
+    mended = time.monotonic()
+    try:
+        await company.until(company.well, RECOVERY_SECONDS)
+    except TimeoutError:
+        ill = [player.number for player in company.players if player.ill_since]
+        company.wrongs.add("failed", f"players {ill} did not recover")
+    await asyncio.sleep(struck + plan.calm - time.monotonic())
+    recovered = time.monotonic()
+    await asyncio.sleep(plan.calm)
+    await company.rest(REST_SECONDS)
+    ended = time.monotonic()
+    company.compare(await asyncio.to_thread(_logs, fleet, company))
+    spells = [spell for spell in company.spells if spell.ended > struck]
+    last = {spell.player: spell.ended - struck for spell in spells if not spell.asked}
+    during = company.replies.between(struck, recovered)
+    wrongs = company.wrongs
+    phases = ((began, struck), (struck, recovered), (recovered, ended))
+    replies, arrivals = (
+        [quantiles(timed.between(*phase)) for phase in phases]
+        for timed in (company.replies, company.arrivals)
+    )
+    return Outcome(
+        fault=fault.name,
+        what=fault.what,
+        lasted=mended - struck,
+        acknowledged=company.acknowledged - acknowledged,
+        lost=wrongs.lost,
+        doubled=wrongs.doubled,
+        disordered=wrongs.disordered,
+        failed=wrongs.failed,
+        said=wrongs.said,
+        affected=len(last),
+        recoveries=sorted(round(one, 3) for one in last.values()),
+        moved=len({spell.player for spell in spells if spell.asked}),
+        outage=max((spell.ended - spell.began for spell in spells), default=0.0),
+        longest_wait=max(during, default=0) / 1e6,
+        replies=(replies[0], replies[1], replies[2]),
+        arrivals=(arrivals[0], arrivals[1], arrivals[2]),
+        refusals=dict(company.refusals),
+        closes=dict(company.closes),
+    )
+
+
+def _logs(fleet: Ground, company: Company) -> dict[str, list[tuple[int, str]]]:
+    caller = fleet.rest()
+    try:
+        return {
+            room: list(history(caller, table.seat, table.read))
+            for room, table in company.tables.items()
+        }
+    finally:
+        caller.close()

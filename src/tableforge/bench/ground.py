@@ -1,0 +1,255 @@
+"""A whole fleet to be hurt: PostgreSQL, Valkey, a balancer and instances, and faulty proxies where the cuts are made.
+
+The bench does not know how other makers' servers are started: whoever calls it passes the means (`Makers`).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from tableforge.bench.faulty_proxy import FaultyProxy
+from tableforge.bench.websocket import NO_LIMITS
+from tableforge.errors import Unavailable
+from tableforge.protocol.rest_client import RestClient
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 40.0
+LOOK_SECONDS = 0.05
+CLOCK_FILE = "TABLEFORGE_BENCH_CLOCK"
+
+CLOCK = f"""
+import os, threading, time
+real, real_ns, ahead = time.time, time.time_ns, [0.0]
+time.time = lambda: real() + ahead[0]
+time.time_ns = lambda: real_ns() + int(ahead[0] * 1e9)
+def watch():
+    while True:
+        try:
+            ahead[0] = float(open(os.environ["{CLOCK_FILE}"]).read() or 0)
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.05)
+threading.Thread(target=watch, daemon=True).start()
+"""
+"""Python's own start-up hook for one instance: its wall clock can be set without a right to set the machine's."""
+
+
+class Service(Protocol):
+    """A server that runs on loopback. All of this blocks, within a bound."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        ...
+
+    def start(self) -> None:
+        """Return when it serves."""
+        ...
+
+    def stop(self) -> object:
+        """End it as its makers want it to."""
+        ...
+
+    def kill(self) -> object:
+        """kill -9."""
+        ...
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        ...
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        ...
+
+
+class Makers(NamedTuple):
+    """How services are made, in a folder of their own; the balancer from the instances' names and ports."""
+
+    postgres: Callable[[Path], Service]
+    redis: Callable[[Path], Service]
+    balancer: Callable[[Path, Mapping[str, int]], Service]
+    free_port: Callable[[], int]
+
+
+class Instance:
+    """`tableforge serve` in a process of its own, on the same port each time. See `Service`."""
+
+    def __init__(self, folder: Path, port: int, settings: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.port = port
+        self.settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is reached without a balancer."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process's id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and return when `/ready` says so. Raises Unavailable with its words instead."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tableforge", "serve"],
+                cwd=self.folder,
+                env={
+                    "PATH": os.defpath,
+                    "PORT": str(self.port),
+                    "TABLEFORGE_DATA": str(self.folder / "data"),
+                    **self.settings,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = (self.folder / "log").read_text("utf-8", "replace")[-2_000:]
+                self.kill()
+                raise Unavailable("An instance did not start.", said)
+            time.sleep(LOOK_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code, -9 when it did not end in time."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """kill -9."""
+        return self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _ready(self) -> bool:
+        client = RestClient(self.url)
+        try:
+            client.call("GET", "/ready")
+        except (OSError, Unavailable):
+            return False
+        finally:
+            client.close()
+        return True
+
+    def _end(self, how: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+class Ground:
+    """The fleet. The first instance can be cut off from all others, the second is there to be killed, the clock of the
+    third can be set; `road` is a bad way to the balancer for some of the players."""
+
+    postgres: Service
+    redis: Service
+    balancer: Service
+    instances: list[Instance]
+    to_postgres: FaultyProxy
+    to_redis: FaultyProxy
+    to_first: FaultyProxy
+    road: FaultyProxy
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def set_clock(self, seconds_ahead: float) -> None:
+        """Set the wall clock of the third instance ahead of the others', or behind."""
+        (self.folder / "clock").write_text(str(seconds_ahead), "utf-8")
+
+    def rest(self) -> RestClient:
+        """A caller of the balancer."""
+        return RestClient(self.balancer.url)
+
+
+@contextlib.asynccontextmanager
+async def ground(
+    folder: Path, makers: Makers, settings: Mapping[str, str], instances: int = 3
+) -> AsyncIterator[Ground]:
+    """Start all of it; raises Unavailable when something does not start."""
+    made = Ground(folder)
+    (folder / "hook").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(CLOCK, "utf-8")
+    made.set_clock(0)
+    made.postgres, made.redis = makers.postgres(folder / "p"), makers.redis(folder / "r")
+    token = token_hex(16)
+    async with contextlib.AsyncExitStack() as stack:
+        for service in (made.postgres, made.redis):
+            stack.push_async_callback(asyncio.to_thread, service.kill)
+            await asyncio.to_thread(service.start)
+        made.to_postgres = await stack.enter_async_context(FaultyProxy(made.postgres.port))
+        made.to_redis = await stack.enter_async_context(FaultyProxy(made.redis.port))
+        made.instances = [
+            Instance(
+                folder / f"i{number}",
+                makers.free_port(),
+                {
+                    "DATABASE_URL": through(
+                        made.postgres.url, made.to_postgres if not number else None
+                    ),
+                    "REDIS_URL": through(made.redis.url, made.to_redis if not number else None),
+                    "INSTANCE_ID": f"i{number}",
+                    "ADMIN_TOKEN": token,
+                    **(
+                        {"PYTHONPATH": str(folder / "hook"), CLOCK_FILE: str(folder / "clock")}
+                        if number == 2
+                        else {}
+                    ),
+                    **NO_LIMITS,
+                    **settings,
+                },
+            )
+            for number in range(instances)
+        ]
+        stack.push_async_callback(_all, [one.kill for one in made.instances])
+        await _all([one.start for one in made.instances])
+        made.to_first = await stack.enter_async_context(FaultyProxy(made.instances[0].port))
+        ports = {one.settings["INSTANCE_ID"]: one.port for one in made.instances}
+        made.balancer = makers.balancer(folder / "b", {**ports, "i0": made.to_first.port})
+        stack.push_async_callback(asyncio.to_thread, made.balancer.kill)
+        await asyncio.to_thread(made.balancer.start)
+        made.road = await stack.enter_async_context(FaultyProxy(made.balancer.port))
+        yield made
+
+
+def through(url: str, proxy: FaultyProxy | None) -> str:
+    """The address, by way of a proxy."""
+    if proxy is None:
+        return url
+    parts = urlsplit(url)
+    who, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{who}{at}127.0.0.1:{proxy.port}").geturl()
+
+
+async def _all(works: list[Callable[[], object]]) -> None:
+    await asyncio.gather(*(asyncio.to_thread(work) for work in works))
