@@ -13,7 +13,7 @@ from tableforge.api.backplane import Backplane
 from tableforge.bootstrap.stores import Store
 from tableforge.bus import Bus, BusServer
 from tableforge.config import Settings
-from tableforge.errors import TableForgeError
+from tableforge.errors import TableForgeError, Unavailable
 from tableforge.hub.hub import Hub
 from tableforge.hub.presence import Presence
 from tableforge.library.instances import Instances, Myself
@@ -28,7 +28,8 @@ NOTICES_SECONDS = 1.0
 """How often notices are looked for while the bus carries them."""
 POSITIONS_SECONDS = 2.0
 """How often a room's position is compared with the log's while the bus carries it."""
-TICK_SECONDS = 0.5
+LEAVING_SECONDS = 2.0
+"""How long a process that ends waits for the registry to let it go; the others notice anyway."""
 
 log = structlog.get_logger(__name__)
 
@@ -115,8 +116,14 @@ class Fleet:
 
     async def enter(self) -> None:
         """The database is there: take our place among the instances. Raises `StartRefused`."""
-        await self.instances.register()
-        await self.notices.catch_up()
+        while True:
+            try:
+                await self.instances.register()
+                await self.notices.catch_up()
+                break
+            except Unavailable as unavailable:
+                log.warning("not among the instances yet", reason=str(unavailable))
+                await asyncio.sleep(self._settings.fleet.heartbeat_seconds)
         self._run(
             self.notices.follow(
                 self.backplane.carries_notices,
@@ -134,8 +141,9 @@ class Fleet:
         self.presence.close()
         if self.bus is not None:
             await self.bus.close()
-        with contextlib.suppress(TableForgeError):
-            await self.instances.leave()
+        with contextlib.suppress(TableForgeError, TimeoutError):
+            async with asyncio.timeout(LEAVING_SECONDS):
+                await self.instances.leave()
 
     async def deleted(self, room: str) -> None:
         """A room was deleted here: everybody is to know."""

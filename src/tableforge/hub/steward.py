@@ -5,8 +5,8 @@ Alone, without a registry, it knows itself only; whoever asks for the instances 
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, NamedTuple, get_args
 
 import structlog
 from msgspec import structs
@@ -89,6 +89,8 @@ class Steward:
         self._started = time.time()
         self._load = Load()
         self._lag = 0.0
+        self._silent = False
+        self._purged_at = time.monotonic()
         self._work: asyncio.Task[None] | None = None
         self._measured = (time.monotonic(), time.process_time())
 
@@ -153,44 +155,43 @@ class Steward:
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])
-            if not self._work.cancelled() and (error := self._work.exception()) is not None:
-                log.error("the steward failed", exc_info=error)
 
     async def _run_all(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch())
-            group.create_task(self._beat())
+            group.create_task(self._again_and_again(self._watch))
+            group.create_task(self._again_and_again(self._beat))
+
+    async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Exception as error:  # without a heartbeat the others would take us for gone
+                log.error("the steward failed", exc_info=error)
+                await asyncio.sleep(self._knobs.heartbeat_seconds)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + WATCH_SECONDS
-            await asyncio.sleep(WATCH_SECONDS)
-            self._lag = max(self._lag, loop.time() - due)
-            if self._presence is not None:
-                self._presence.tick()
-            self._even_out(loop.time())
+        due = loop.time() + WATCH_SECONDS
+        await asyncio.sleep(WATCH_SECONDS)
+        self._lag = max(self._lag, loop.time() - due)
+        if self._presence is not None:
+            self._presence.tick()
+        self._even_out(loop.time())
 
     async def _beat(self) -> None:
-        purged_at = time.monotonic()
-        silent = False
-        while True:
-            self._load = self._measure()
-            if self._instances is not None:
-                try:
-                    async with asyncio.timeout(self._knobs.expiry_seconds):
-                        await self._tell(self._instances)
-                        if time.monotonic() - purged_at > PURGE_SECONDS:
-                            purged_at = time.monotonic()
-                            await self._instances.purge()
-                    silent = False
-                except (Unavailable, TimeoutError) as error:
-                    if not silent:
-                        log.warning("no_heartbeat", reason=str(error) or "The database is slow.")
-                    silent = True
-            states = [state_of(one) for one in self.listing()]
-            COUNTERS.instances = {state: states.count(state) for state in STATES}
-            await asyncio.sleep(self._knobs.heartbeat_seconds)
+        self._load = self._measure()
+        if self._instances is not None:
+            try:
+                async with asyncio.timeout(self._knobs.expiry_seconds):
+                    await self._tell(self._instances)
+                self._silent = False
+            except (Unavailable, TimeoutError) as error:
+                if not self._silent:
+                    log.warning("no_heartbeat", reason=str(error) or "The database is slow.")
+                self._silent = True
+        states = [state_of(one) for one in self.listing()]
+        COUNTERS.instances = {state: states.count(state) for state in STATES}
+        await asyncio.sleep(self._knobs.heartbeat_seconds)
 
     def _measure(self) -> Load:
         (then, used_then), now, used = self._measured, time.monotonic(), time.process_time()
@@ -213,6 +214,9 @@ class Steward:
         if self._presence is not None:
             for origin in before - alive:
                 self._presence.gone(origin)
+        if time.monotonic() - self._purged_at > PURGE_SECONDS:
+            self._purged_at = time.monotonic()
+            await instances.purge()
         if pulse.superseded is not None:
             self._superseded(pulse.superseded)
         elif pulse.drain_asked and not self._draining():

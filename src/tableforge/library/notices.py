@@ -137,7 +137,10 @@ class Notices:
         while len(self._handled) > REMEMBERED:
             self._handled.popitem(last=False)
         for handler in self._handlers.get(notice.kind, ()):
-            handler(notice.about)
+            try:
+                handler(notice.about)
+            except Exception as error:  # one that fails must not keep the others from theirs
+                log.error("a notice was not acted on", kind=notice.kind, exc_info=error)
 
     async def catch_up(self) -> None:
         """Act on everything that was given since the last time; the first time only finds out where we are.
