@@ -87,7 +87,9 @@ class Scaling:
                 {**asdict(turn), "deliveries_per_cpu_second": turn.deliveries_per_cpu_second}
                 for turn in self.turns
             ],
-            "efficiency": {str(count): self.efficiency(count) for count in self.counts},
+            "efficiency": {
+                str(count): self.efficiency(count) for count in self.counts if 1 in self.counts
+            },
             "failed": self.failed,
         }
 
@@ -107,7 +109,7 @@ class Scaling:
         lines += [
             f"scaling efficiency at {count} instances: {self.efficiency(count):.2f}"
             for count in self.counts
-            if count > 1
+            if count > 1 and 1 in self.counts
         ]
         return "\n".join(lines)
 

@@ -116,6 +116,104 @@ def websocket(
 
 
 @bench.command()
+@click.option("--users", default=1000, show_default=True, type=click.IntRange(1, 20_000))
+@click.option(
+    "--room-size", default=10, show_default=True, type=click.IntRange(1, 200), help="Users a room."
+)
+@click.option(
+    "--rate",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.01, 100),
+    help="Moves a second of each user.",
+)
+@click.option(
+    "--seconds", default=30.0, show_default=True, type=click.FloatRange(1, 86_400), help="A run."
+)
+@click.option(
+    "--instances",
+    "counts",
+    default="1,2",
+    show_default=True,
+    metavar="N,...",
+    callback=lambda ctx, parameter, given: counted(given),
+    help="How many instances to measure, in turn.",
+)
+@click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 100))
+@click.option(
+    "--set",
+    "server_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=assignments,
+    help="A setting of the instances; may be repeated.",
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report as JSON to this file, too.",
+)
+@as_json_option
+def scaling(
+    *,
+    users: int,
+    room_size: int,
+    rate: float,
+    seconds: float,
+    counts: list[int],
+    rounds: int,
+    server_settings: dict[str, str],
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """The same load on one instance and on several, the members of each room spread over them.
+
+    Starts PostgreSQL (which waits for the disk) and Valkey in a temporary folder. Needs the extra tableforge[fleet], or
+    those servers installed. Exits with 1 when anything was lost, doubled, out of order or refused.
+    """
+    from tableforge.bench.figures import Plan
+    from tableforge.bench.scaling import run
+    from tableforge.ops.servers import PostgresServer, RedisServer, scratch
+
+    if users % room_size:
+        raise click.BadParameter(
+            f"{users} users do not fill rooms of {room_size}.", param_hint="--users"
+        )
+    plan = Plan(
+        users=users, room_size=room_size, rate=rate, seconds=seconds, settings=server_settings
+    )
+    with scratch() as folder:
+        database, bus = PostgresServer(folder / "postgres"), RedisServer(folder / "valkey")
+        try:
+            database.start()
+            bus.start()
+            report = run(
+                plan,
+                services={"DATABASE_URL": database.url, "REDIS_URL": bus.url},
+                counts=counts,
+                rounds=rounds,
+                progress=lambda line: click.echo(line, err=True),
+            )
+        finally:
+            bus.stop()
+            database.stop()
+    as_text = json.dumps(report.as_json(), indent=2)
+    click.echo(as_text if as_json else report.text())
+    if save is not None:
+        save.write_text(f"{as_text}\n", "utf-8")
+    if report.failed:
+        sys.exit(FAILED)
+
+
+def counted(given: str) -> list[int]:
+    """Read numbers of instances."""
+    found = [int(one) if one.strip().isdecimal() else 0 for one in given.split(",")]
+    if not found or not all(1 <= one <= 16 for one in found):
+        raise click.BadParameter(f"{given!r} is not a list of numbers from 1 to 16, as in 1,2,3.")
+    return found
+
+
+@bench.command()
 @click.option("--players", default=300, show_default=True, type=click.IntRange(2, 5_000))
 @click.option("--room-size", default=8, show_default=True, type=click.IntRange(1, 200))
 @click.option(

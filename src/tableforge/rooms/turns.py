@@ -7,7 +7,7 @@ No message is needed for it, the events themselves say who wrote. The idea is th
 (Crowther et al., "A system for broadcast communication: Reservation-ALOHA", 1973).
 """
 
-import random
+from secrets import SystemRandom
 
 CONTENDED_SECONDS = 1.0
 """How long after a collision writers go round."""
@@ -17,6 +17,8 @@ SLOT_MIN_SECONDS = 0.002
 SLOT_MAX_SECONDS = 0.05
 SLOT_COMMITS = 1.5
 """A slot lasts as long as so many appends of late: time enough to hear that somebody used it."""
+
+CHANCE = SystemRandom()
 
 
 class Pace:
@@ -64,7 +66,7 @@ class Turns:
     def collided(self, now: float) -> None:
         """Somebody else was faster. Who it was may not be known yet: whoever lost draws a moment to wait."""
         self._until = now + CONTENDED_SECONDS
-        self._due = max(self._due, now + random.random() * self._pace.slot)  # noqa: S311 - only spreads
+        self._due = max(self._due, now + CHANCE.random() * self._pace.slot)
 
     def wait(self, now: float) -> float:
         """How long until our turn, 0 when it is."""
