@@ -164,6 +164,21 @@ async def test_bu2_trouble_that_nobody_thought_of_does_not_end_the_attempts(at: 
     assert not attempts.done()
 
 
+async def test_bu3_a_message_that_cannot_be_taken_counts_as_missed(at: At, redis_url: str) -> None:
+    ada = at(redis_url, silence=CALM)
+
+    def hear(channel: str, message: bytes) -> None:
+        ada.told.append((channel, message))
+        assert message == b"heard"
+
+    await ada.bus.start(hear, ada.resumed)
+    await ada.listen("room:r", "room:s")
+    ada.bus.publish("room:r", b"cannot be taken")
+    await until(lambda: ada.begun("room:r") == 2)
+    await ada.speak("room:r", to=ada)
+    assert ada.begun("room:s") == 1
+
+
 async def test_bu3_thousands_of_channels_begin_together(at: At, redis_url: str) -> None:
     ada = await at(redis_url, silence=CALM).start()
     channels = [f"room:{number}" for number in range(3_000)]

@@ -314,7 +314,12 @@ class Server:
                 if self._begun:
                     self._tell_resumed()
                 COUNTERS.bus_in += 1
-                self._hear(name, content)
+                try:
+                    self._hear(name, content)
+                except Exception as error:
+                    # It counts as missed; the connection, and all else that it carries, does not suffer for it.
+                    log.error("a message could not be taken", channel=name, exc_info=error)
+                    self._begun.append(name)
             elif channel == self._canary_channel:
                 self._hear_canary(content)
             elif channel == self._losses_channel and content != self._origin.encode():
