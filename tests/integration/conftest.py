@@ -35,7 +35,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[httpx.
         ) -> httpx.AsyncClient:
             settings = load({"TABLEFORGE_DATA": str(tmp_path / "data"), **named}, None)
             assembly = await stack.enter_async_context(
-                assemble(settings, draining=draining, stop=lambda because: None)
+                assemble(settings, draining=draining, refusing=draining, stop=lambda because: None)
             )
             transport = httpx.ASGITransport(assembly.app, client=(address, 1))
             return await stack.enter_async_context(

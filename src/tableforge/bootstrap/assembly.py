@@ -36,6 +36,8 @@ STARTING = Unavailable(
     "This server is about to serve.", "It has not started yet.", "Try again in a moment."
 )
 
+STOPPING = Draining("This server is about to stop.", "", "Connect again in a moment.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
@@ -56,12 +58,13 @@ async def assemble(
     settings: Settings,
     *,
     draining: Callable[[], bool],
+    refusing: Callable[[], bool],
     stop: Callable[[StartRefused | None], None],
 ) -> AsyncIterator[Assembly]:
     """Open what there is and put the parts together; raises `StartRefused`.
 
-    `draining` says whether the server is about to stop, `stop` makes it so; with the reason where another process has
-    taken its place.
+    `draining` says whether the server is about to stop, `refusing` whether it takes no connections any more, `stop` makes
+    it so; with the reason where another process has taken its place.
 
     A fleet's database need not be there yet: `/ready` says so until it is.
     """
@@ -135,13 +138,11 @@ async def assemble(
                 await ready
 
             def unready() -> TableForgeError | None:
-                return closing() or store.trouble()
+                return (STOPPING if draining() else closing()) or store.trouble()
 
             def closing() -> TableForgeError | None:
-                if draining():
-                    return Draining(
-                        "This server is about to stop.", "", "Connect again in a moment."
-                    )
+                if refusing():
+                    return STOPPING
                 if not ready.done():
                     return store.trouble() or STARTING
                 return None

@@ -26,6 +26,8 @@ BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 5.0
 ASSET_SWEEP_SECONDS = 86_400.0
 STOPPING_SECONDS = 3
+NOTICED_SECONDS = 3.0
+"""How long a balancer that asks `/ready` every second or so may take to see that an instance is about to stop."""
 GOODBYES = 0.8
 """The part of DRAIN_SECONDS over which clients are sent away; the rest is for what they left behind."""
 SWITCH_SECONDS = 0.0005
@@ -124,10 +126,11 @@ async def housekeeping(assembly: Assembly) -> None:
 
 
 class Stop:
-    """Whether the server is about to stop, and why if nobody told it to."""
+    """Whether the server is about to stop, whether it takes nobody any more, and why if nobody told it to stop."""
 
     def __init__(self) -> None:
         self.begun = False
+        self.closed = False
         self.because: StartRefused | None = None
         self.server: Server | None = None
 
@@ -138,16 +141,24 @@ class Stop:
             self.server.stop_in_order()
 
 
-async def drain(assembly: Assembly) -> None:
-    """Send everybody away, to other instances if there may be any, and finish what was begun; all within DRAIN_SECONDS."""
+async def drain(assembly: Assembly, stop: Stop) -> None:
+    """Send everybody away and finish what was begun; all within DRAIN_SECONDS.
+
+    Where there may be other instances, the balancer first gets the time to see that this one is not ready: who is sent
+    away sooner would be sent back here, and who comes meanwhile is not turned away.
+    """
     settings = assembly.settings
     seconds = settings.serving.drain_seconds
+    noticed = min(NOTICED_SECONDS, seconds / 5) if settings.database.chosen else 0.0
+    stop.begun = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
+            await asyncio.sleep(noticed)
+            stop.closed = True
             await send_away(
                 lambda: assembly.endpoint.connections,
                 assembly.hub,
-                over_seconds=seconds * GOODBYES if settings.database.chosen else 0,
+                over_seconds=seconds * GOODBYES - noticed if settings.database.chosen else 0.0,
             )
             await assembly.engine.close()
             await assembly.endpoint.wait_for_none()
@@ -167,11 +178,12 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     sockets = bind(settings)
     stop = Stop()
     try:
-        async with assemble(settings, draining=lambda: stop.begun, stop=stop) as assembly:
+        async with assemble(
+            settings, draining=lambda: stop.begun, refusing=lambda: stop.closed, stop=stop
+        ) as assembly:
 
             def begin_to_drain() -> "asyncio.Task[None]":
-                stop.begun = True
-                return asyncio.get_running_loop().create_task(drain(assembly))
+                return asyncio.get_running_loop().create_task(drain(assembly, stop))
 
             stop.server = server = Server(configured(assembly), begin_to_drain)
             port = sockets[0].getsockname()[1]
