@@ -565,10 +565,14 @@ class Conversation:
             answer(error)
             return
         live = self._engine.live_nowait(command.room)
-        if live is None or not live.durable.version or picture_in(command) is not None:
+        if (
+            live is None
+            or not live.durable.version
+            or picture_in(command) is not None
+            # Not known here, but perhaps to another instance, where they took a seat just now.
+            or session.user not in live.head.members
+        ):
             self._wait_for(self._rpc_slowly(session, rpc.data, command.room, answer))
-        elif session.user not in live.head.members:
-            answer(NoSuchRoom())
         else:
             self._engine.execute(live, session.user, command, answer)
 

@@ -379,7 +379,9 @@ class RoomEngine:
                 if live.turns is not None:
                     live.turns.collided(now)
             overtaken = self._advance(live, failure.missed)
-            self.follow(live, failure.actual)
+            # Of one that was withdrawn nobody asked where the log ends.
+            if failure.actual > entry.expected:
+                self.follow(live, failure.actual)
             self._again(live, [waiting(entry), *overtaken])
         if not live.durable.version and not live.pending:
             self.drop(live)  # its very first command failed: there is no such room
@@ -473,8 +475,9 @@ class RoomEngine:
             self.follow(live, offset)
             if live.behind is not None:
                 await asyncio.shield(live.behind)
-            elif live.pending:
-                await self._outcome_of(live.pending[0])
+            mine = next((entry for entry in live.pending if not entry.superseded), None)
+            if mine is not None and live.durable.version < offset:
+                await self._outcome_of(mine)  # it may be what stands next in the log
         if live.durable.version < offset and not live.dropped:
             raise BUSY
 
@@ -525,16 +528,15 @@ class RoomEngine:
             answer(outcome)
         COMMANDS.observe(time.monotonic() - one.began)
 
-    def _answer_behind(
-        self, entry: Entry, one: Waiting, outcome: Reply | TableForgeError
-    ) -> None:
+    def _answer_behind(self, entry: Entry, one: Waiting, outcome: Reply | TableForgeError) -> None:
         """Answer a command that changed nothing once what it was decided on is durable, or decide it anew.
 
         It may be somebody else's entry: of its outcome nothing is the sender's business.
         """
 
         def ended(of_entry: Reply | TableForgeError) -> None:
-            if isinstance(of_entry, TableForgeError) or entry.superseded:
+            # The entry's command may have been carried out after all, but behind something else.
+            if isinstance(of_entry, TableForgeError) or entry.live.durable is not entry.after:
                 self._decide_anew(entry.live, one)
             else:
                 for answer in one.answers:
@@ -547,7 +549,7 @@ class RoomEngine:
         if time.monotonic() - one.began > CONTENTION_SECONDS:
             self._refuse(one, BUSY)
         else:
-            self._admit(live, one)
+            self._again(live, [one])
 
     async def _answer_repeat(self, entry: Entry, found: Found) -> None:
         outcome: Reply | TableForgeError
