@@ -1,6 +1,7 @@
 """`tableforge bench chaos`: a fleet under steady load, hurt in every way we know, with everything counted that was promised."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,10 @@ SIT_DOWN_SECONDS = 60.0
 RECOVERY_SECONDS = 60.0
 """Who has not recovered by then never does."""
 REST_SECONDS = 30.0
+EVEN_SECONDS = 90.0
+EVEN, EVEN_MIN = 0.1, 3
+"""The spread is even when no instance is off the mean by more than this part of it, or so few connections."""
+LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,8 @@ class Plan:
 class Outcome:
     """What one fault cost. Seconds; `recoveries` from its beginning until each affected player was answered again.
 
-    `outage` is the longest that one player was without a service, `moved` how many an instance asked to go elsewhere.
+    `outage` is the longest that one player was without a service, `moved` how many an instance asked to go elsewhere,
+    `evened` when after the mending the instances had equal shares again.
     """
 
     fault: str
@@ -64,6 +70,7 @@ class Outcome:
     recoveries: list[float]
     moved: int
     outage: float
+    evened: float | None
     longest_wait: float
     replies: tuple[Quantiles, Quantiles, Quantiles]
     arrivals: tuple[Quantiles, Quantiles, Quantiles]
@@ -111,14 +118,14 @@ class Chaos:
         """The table."""
         head = (
             f"{'fault':20} {'lasted':>6} {'acknow-':>8} {'lost':>5} {'dou-':>5} {'out of':>6} {'affect-':>7} {'moved':>5}"
-            f" {'recovery':>8} {'outage':>6} {'longest':>7}   answered p95 ms          delivered p95 ms\n"
+            f" {'recovery':>8} {'outage':>6} {'longest':>7} {'even':>5}   answered p95 ms          delivered p95 ms\n"
             f"{'':20} {'s':>6} {'ledged':>8} {'':5} {'bled':>5} {'order':>6} {'ed':>7} {'':5}"
-            f" {'s':>8} {'s':>6} {'wait s':>7}   before  during  after    before  during  after"
+            f" {'s':>8} {'s':>6} {'wait s':>7} {'s':>5}   before  during  after    before  during  after"
         )
         lines = [
             f"{one.fault:20} {one.lasted:6.1f} {one.acknowledged:8} {one.lost:5} {one.doubled:5}"
             f" {one.disordered:6} {one.affected:7} {one.moved:5} {one.recovery:8.2f} {one.outage:6.2f}"
-            f" {one.longest_wait:7.2f}   {_p95(one.replies)}   {_p95(one.arrivals)}{'' if one.clean else '   FAILED'}"
+            f" {one.longest_wait:7.2f} {_evened(one)}   {_p95(one.replies)}   {_p95(one.arrivals)}{'' if one.clean else '   FAILED'}"
             for one in self.outcomes
         ]
         said = [f"{one.fault}: {line}" for one in self.outcomes for line in one.said]
@@ -132,6 +139,10 @@ class Chaos:
                 *said,
             )
         )
+
+
+def _evened(one: Outcome) -> str:
+    return f"{one.evened:5.1f}" if one.evened is not None else "never"
 
 
 def _p95(three: tuple[Quantiles, ...]) -> str:
@@ -202,6 +213,7 @@ async def playing(
                     f"The players could not sit down: {dict(company.refusals + company.closes)}",
                 ) from error
             company.resting = False
+            await even(fleet)
             yield fleet, company
         finally:
             await company.leave()
@@ -228,6 +240,7 @@ async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> O
     await asyncio.sleep(struck + plan.calm - time.monotonic())
     recovered = time.monotonic()
     await asyncio.sleep(plan.calm)
+    evened = await even(fleet)
     await company.rest(REST_SECONDS)
     ended = time.monotonic()
     company.compare(await asyncio.to_thread(_logs, fleet, company))
@@ -254,12 +267,27 @@ async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> O
         recoveries=sorted(round(one, 3) for one in last.values()),
         moved=len({spell.player for spell in spells if spell.asked}),
         outage=max((spell.ended - spell.began for spell in spells), default=0.0),
+        evened=None if evened is None else max(0.0, evened - mended),
         longest_wait=max(during, default=0) / 1e6,
         replies=(replies[0], replies[1], replies[2]),
         arrivals=(arrivals[0], arrivals[1], arrivals[2]),
         refusals=dict(company.refusals),
         closes=dict(company.closes),
     )
+
+
+async def even(fleet: Ground) -> float | None:
+    """Wait until the players are spread evenly; the moment, or None where it did not come about."""
+    deadline = time.monotonic() + EVEN_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Unavailable, OSError):
+            spread = await asyncio.to_thread(fleet.spread)
+            mean = sum(spread) / max(1, len(spread))
+            off = max((abs(one - mean) for one in spread), default=0.0)
+            if len(spread) == len(fleet.instances) and off <= max(EVEN * mean, EVEN_MIN):
+                return time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+    return None
 
 
 def _logs(fleet: Ground, company: Company) -> dict[str, list[tuple[int, str]]]:

@@ -182,6 +182,16 @@ class Ground:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.admin_token = token_hex(16)
+
+    def spread(self) -> list[int]:
+        """How many connections each serving instance has, as the registry knows. Raises Unavailable, OSError."""
+        caller = self.rest()
+        try:
+            found = caller.call("GET", "/api/admin/instances", token=self.admin_token)
+        finally:
+            caller.close()
+        return [one["connections"] for one in found["instances"] if one["ready"]]
 
     def set_clock(self, seconds_ahead: float) -> None:
         """Set the wall clock of the third instance ahead of the others', or behind."""
@@ -202,7 +212,6 @@ async def ground(
     (folder / "hook" / "sitecustomize.py").write_text(CLOCK, "utf-8")
     made.set_clock(0)
     made.postgres, made.redis = makers.postgres(folder / "p"), makers.redis(folder / "r")
-    token = token_hex(16)
     async with contextlib.AsyncExitStack() as stack:
         for service in (made.postgres, made.redis):
             stack.push_async_callback(asyncio.to_thread, service.kill)
@@ -219,7 +228,7 @@ async def ground(
                     ),
                     "REDIS_URL": through(made.redis.url, made.to_redis if not number else None),
                     "INSTANCE_ID": f"i{number}",
-                    "ADMIN_TOKEN": token,
+                    "ADMIN_TOKEN": made.admin_token,
                     **(
                         {"PYTHONPATH": str(folder / "hook"), CLOCK_FILE: str(folder / "clock")}
                         if number == 2
