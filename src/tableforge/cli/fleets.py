@@ -176,7 +176,7 @@ def table_of(standings: "list[Standing]") -> "Table":
     for one in standings:
         load = one.load
         table.add_row(
-            one.name,
+            Text(one.name),
             Text(one.state, style="green" if one.is_well else "bold red"),
             str(one.port),
             str(one.pid),

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tableforge.config import surroundings
+from tableforge.config.values import read_span
 from tableforge.errors import StartRefused
 from tableforge.ops import proxies
 from tableforge.ops.programs import find, find_postgres
@@ -72,8 +73,8 @@ class InstanceServer(Server):
         super().__init__(folder)
         self.name = name
         self.settings = dict(settings)
-        with contextlib.suppress(ValueError):
-            self.stop_seconds = LEAVING_SECONDS + float(self.environment()["DRAIN_SECONDS"])
+        with contextlib.suppress(ValueError):  # the instance itself will refuse it, in better words
+            self.stop_seconds = LEAVING_SECONDS + read_span(self.environment()["DRAIN_SECONDS"])
 
     def environment(self) -> Mapping[str, str]:
         """The caller's settings, with those that make it an instance of this fleet."""
