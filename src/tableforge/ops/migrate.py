@@ -254,7 +254,14 @@ async def _opened_source(
             f"There is no database in {place}.",
             "Name the data folder of a server: --from FOLDER.",
         )
-    stack.enter_context(store.held(place))
+    try:
+        stack.enter_context(store.held(place))
+    except OSError as error:
+        # A copy on a disk that cannot be written; nobody plays in it either, unless another user does.
+        if (holder := store.holder(place)) is not None:
+            raise OrderRefused(
+                NOTHING, f"A server runs on {place} ({holder}).", "Stop it first."
+            ) from error
     reader = stack.enter_context(store.reading(path))
     return Side(str(place), reader, FolderBytes(place / "assets"), scratch)
 
