@@ -208,7 +208,9 @@ class Address:
         try:
             host, port = await self._sentinel.discover_master(self._service)
         except MasterNotFoundError:
-            raise ConnectionError(f"no Sentinel names a master for {self._service}") from None
+            raise ConnectionError(
+                f"no Sentinel answers with a master for {self._service}"
+            ) from None
         return str(host), int(port)
 
     def _sentinels(self, url: str) -> dict[str, Any]:
