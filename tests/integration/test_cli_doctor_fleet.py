@@ -36,7 +36,7 @@ def test_a_sound_fleet_has_nothing_bad(database_url: str, redis_url: str, tmp_pa
     assert all("fsync" in one.text for one in bad), bad
     assert told(found, "database", "ok").startswith("PostgreSQL ")
     assert told(found, "form", "ok").endswith("as this program writes it.")
-    assert told(found, "rights", "ok") == "This user may read and change every table."
+    assert told(found, "rights", "ok") == "This user may do with every table what serving needs."
     assert told(found, "clock", "ok")
     assert told(found, "instances", "ok") == "Live now: none."
     assert "came back in" in told(found, "bus", "ok")

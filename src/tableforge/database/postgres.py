@@ -284,7 +284,7 @@ class PostgresDatabase:
         try:
             if not await migrate(connection):
                 return False
-            await self._tune(connection)
+            await tune(connection, self._knobs)
         except FAILURES as error:
             if state_of(error) == "42501":
                 raise self._start_refused(
@@ -319,34 +319,6 @@ class PostgresDatabase:
                 f"The address of the database cannot be used: {str(error).splitlines()[0]}.",
                 "Mend DATABASE_URL.",
             ) from error
-
-    async def _tune(self, connection: Connection) -> None:
-        """Give the tables their autovacuum settings, or take them off; a user who may not is left with a warning."""
-        knobs = self._knobs
-        changing = {"autovacuum_vacuum_scale_factor": f"{knobs.vacuum_threshold:g}"}
-        growing = {
-            "autovacuum_vacuum_insert_scale_factor": "0.02",
-            "autovacuum_analyze_scale_factor": "0.02",
-        }
-        rows = await connection.fetch(
-            "SELECT relname, coalesce(reloptions, '{}') AS options FROM pg_class"
-            " WHERE oid = ANY ($1::text[]::regclass[])",
-            [*CHANGING, *GROWING],
-        )
-        for row in rows:
-            wanted = changing if row["relname"] in CHANGING else growing
-            present = dict(option.split("=", 1) for option in row["options"])
-            if not knobs.autovacuum_tuning:
-                change = f"RESET ({', '.join(wanted)})" if wanted.keys() & present.keys() else ""
-            elif wanted.items() <= present.items():
-                change = ""
-            else:
-                change = f"SET ({', '.join(f'{key} = {value}' for key, value in wanted.items())})"
-            if change:
-                try:
-                    await connection.execute(f"ALTER TABLE {row['relname']} {change}")
-                except asyncpg.InsufficientPrivilegeError:
-                    log.warning("autovacuum was not tuned", table=row["relname"])
 
     def _trouble(self, trouble: DatabaseUnavailable) -> None:
         if self.trouble is None:
@@ -577,6 +549,34 @@ async def migrate(connection: Connection) -> bool:
                 )
                 log.info("database migrated", script=step.name)
     return True
+
+
+async def tune(connection: Connection, knobs: DatabaseKnobs) -> None:
+    """Give the tables their autovacuum settings, or take them off; a user who may not is left with a warning."""
+    changing = {"autovacuum_vacuum_scale_factor": f"{knobs.vacuum_threshold:g}"}
+    growing = {
+        "autovacuum_vacuum_insert_scale_factor": "0.02",
+        "autovacuum_analyze_scale_factor": "0.02",
+    }
+    rows = await connection.fetch(
+        "SELECT relname, coalesce(reloptions, '{}') AS options FROM pg_class"
+        " WHERE oid = ANY ($1::text[]::regclass[])",
+        [*CHANGING, *GROWING],
+    )
+    for row in rows:
+        wanted = changing if row["relname"] in CHANGING else growing
+        present = dict(option.split("=", 1) for option in row["options"])
+        if not knobs.autovacuum_tuning:
+            change = f"RESET ({', '.join(wanted)})" if wanted.keys() & present.keys() else ""
+        elif wanted.items() <= present.items():
+            change = ""
+        else:
+            change = f"SET ({', '.join(f'{key} = {value}' for key, value in wanted.items())})"
+        if change:
+            try:
+                await connection.execute(f"ALTER TABLE {row['relname']} {change}")
+            except asyncpg.InsufficientPrivilegeError:
+                log.warning("autovacuum was not tuned", table=row["relname"])
 
 
 async def _known(connection: Connection, newest: int) -> int:

@@ -17,6 +17,7 @@ from tableforge.database.postgres import (
     reason,
     refused,
     state_of,
+    tune,
 )
 from tableforge.errors import Conflict, Unavailable
 from tableforge.library.asset_stores import SharedBytes, shared_bytes
@@ -276,6 +277,7 @@ async def bring_up(knobs: DatabaseKnobs, what: str) -> tuple[int, int]:
             async with asyncio.timeout(SCHEMA_SECONDS):
                 while not await migrate(connection):  # noqa: ASYNC110 - another process decides when
                     await asyncio.sleep(0.2)
+            await tune(connection, knobs)
             return before, await form_of(connection)
 
 
