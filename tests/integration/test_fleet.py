@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+from websockets.sync.client import connect
 
 from tableforge.ops.servers import free_port
 from tests.server_process import lives
@@ -95,6 +96,7 @@ def test_a_fleet_tells_what_dies_stops_in_order_and_is_there_again(tmp_path: Pat
         trial.wait_for("instance-1: ended by SIGKILL", process)
         for _ in range(6):
             assert client.get(f"/api/rooms/{room}", headers=token).status_code == 200
+            connect(f"{trial.url.replace('http', 'ws')}/ws?room={room}", proxy=None).close()
         left = trial.processes()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
