@@ -357,31 +357,51 @@ def test_pr5_while_the_bus_is_away_nobody_leaves_but_with_their_instance() -> No
     run(story())
 
 
-def test_pr6_an_instance_that_stood_still_takes_nobody_for_gone() -> None:
-    async def story() -> None:
-        now = 0.0
-        left: list[str] = []
-        presence = Presence(
+class Alone:
+    """One instance with a clock and a bus that the test sets; `left` are those it saw leave."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.carried = True
+        self.left: list[str] = []
+        self.presence = Presence(
             "b~1",
             send=lambda room, message: None,
             local=lambda room: (),
-            changed=lambda room, live, joined, gone: left.extend(info.client for info in gone),
-            carried=lambda room: True,
+            changed=lambda room, live, joined, left: self.left.extend(one.client for one in left),
+            carried=lambda room: self.carried,
             expiry_seconds=EXPIRY_SECONDS,
-            clock=lambda: now,
+            clock=lambda: self.now,
         )
-        presence.appeared("r1")
+        self.presence.appeared("r1")
         ada = Present("ada", "user-ada", "Ada", "gm", live=False)
-        presence.heard("r1", Roster("a~1", 1, (ada,)))
-        now += 30
-        presence.tick()
-        assert left == []
-        for _ in range(14):
-            now += 0.5
-            presence.tick()
-        assert left == ["ada"]
+        self.presence.heard("r1", Roster("a~1", 1, (ada,)))
 
-    run(story())
+    def pass_by(self, seconds: float) -> None:
+        for _ in range(int(seconds * 2)):
+            self.now += 0.5
+            self.presence.tick()
+
+
+async def test_pr5_when_the_bus_is_back_the_others_get_the_time_to_say_who_is_there() -> None:
+    alone = Alone()
+    alone.carried = False
+    alone.pass_by(60)
+    alone.carried = True
+    alone.presence.appeared("r1")
+    alone.pass_by(EXPIRY_SECONDS - 1)
+    assert alone.left == []
+    alone.pass_by(2)
+    assert alone.left == ["ada"]
+
+
+async def test_pr6_an_instance_that_stood_still_takes_nobody_for_gone() -> None:
+    alone = Alone()
+    alone.now += 30
+    alone.presence.tick()
+    assert alone.left == []
+    alone.pass_by(EXPIRY_SECONDS + 1)
+    assert alone.left == ["ada"]
 
 
 def test_pr7_changes_of_one_moment_are_told_in_one_message() -> None:
