@@ -17,6 +17,7 @@ import pytest
 
 from tableforge.config import DatabaseKnobs, load
 from tableforge.database.migrations import scripts
+from tableforge.errors import StartRefused
 from tableforge.ops.fleet_store import filling
 from tableforge.ops.migrate import Moved, move, place_of
 from tests.command import tableforge
@@ -65,20 +66,33 @@ def epochs(data: Path) -> set[str]:
 def moved(
     source: str | Path,
     target: str | Path,
-    *options: str,
-    code: int = 0,
-    folder: Path,
+    *,
+    room: str | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    whole: bool = True,
     assets_url: str = "",
 ) -> dict[str, Any]:
-    """Run the command, and return what it says as JSON."""
-    done = tableforge(
-        *("migrate", "--json", "--from", source, "--to", target, *options),
-        folder=folder,
-        ASSETS_URL=assets_url,
+    """Move in this process, and return what the command prints as JSON."""
+    settings = load({"ASSETS_URL": assets_url} if assets_url else {}, None)
+    done = asyncio.run(
+        move(
+            settings,
+            place_of(str(source), settings),
+            place_of(str(target), settings),
+            room=room,
+            dry_run=dry_run,
+            force=force,
+            progress=lambda what, done, of: None,
+        )
     )
-    assert done.returncode == code, done.stdout + done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    assert done.is_whole is whole
+    return {**done._asdict(), "rooms": [one._asdict() for one in done.rooms]}
+
+
+def in_fleet(url: str, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with the settings of a fleet."""
+    return tableforge(*arguments, folder=folder, DATABASE_URL=url, ADMIN_TOKEN=TOKEN)
 
 
 def outcomes(told: dict[str, Any]) -> set[str]:
@@ -104,12 +118,17 @@ def test_mv1_mv5_there_and_back_everything_is_as_it_was(
 ) -> None:
     with database(played) as file:
         file.execute("UPDATE rooms SET deleted_at = '2026-01-02T03:04:05Z' WHERE num = 1")
-    there = moved(played, database_url, folder=tmp_path)
+    done = tableforge(
+        *("migrate", "--json", "--from", played, "--to", database_url), folder=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    there = json.loads(done.stdout)
+    assert there["whole"] is True
     assert outcomes(there) == {"moved"}
     assert len(there["rooms"]) == ROOMS
     assert there["pictures"] == 1
     assert all(len(room["digest"]) == len(room["state"]) == 64 for room in there["rooms"])
-    back = moved(database_url, tmp_path / "back", folder=tmp_path)
+    back = moved(database_url, tmp_path / "back")
     assert [(room["id"], room["digest"], room["state"]) for room in back["rooms"]] == [
         (room["id"], room["digest"], room["state"]) for room in there["rooms"]
     ]
@@ -124,11 +143,10 @@ def test_mv1_mv5_there_and_back_everything_is_as_it_was(
 def test_mv2_run_again_it_moves_nothing_and_says_so(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
-    moved(f"sqlite:{played}", database_url, folder=tmp_path)
+    moved(f"sqlite:{played}", database_url)
     before = queried(database_url, "SELECT room, epoch, head FROM room_heads ORDER BY room")
-    again = moved(played / "tableforge.sqlite3", database_url, folder=tmp_path)
+    again = moved(played / "tableforge.sqlite3", database_url)
     assert outcomes(again) == {"there"}
-    assert again["whole"] is True
     assert set(again["rows"].values()) == {0}
     assert queried(database_url, "SELECT room, epoch, head FROM room_heads ORDER BY room") == before
     assert queried(database_url, "SELECT count(*) FROM asset_bytes") == [(1,)]
@@ -137,40 +155,44 @@ def test_mv2_run_again_it_moves_nothing_and_says_so(
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
-    told = moved(played, database_url, "--dry-run", folder=tmp_path)
+    told = moved(played, database_url, dry_run=True)
     assert outcomes(told) == {"to move"}
     assert queried(database_url, "SELECT to_regclass('rooms')::text") == [(None,)]
-    assert moved(played, tmp_path / "new", "--dry-run", folder=tmp_path)["rooms"] == told["rooms"]
+    assert moved(played, tmp_path / "new", dry_run=True)["rooms"] == told["rooms"]
     assert not (tmp_path / "new").exists()
 
 
 def test_mv3_a_room_that_is_there_with_another_log_is_refused_by_name(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
-    moved(played, database_url, folder=tmp_path)
-    with running(tmp_path) as server:
-        mara = Person(server, "Mara")
-        room, _ = mara.create_room("Played on")
-        assert mara.command(room, "chat.say", text="here").status_code == 200
-    moved(played, database_url, folder=tmp_path)
-    with running(tmp_path) as server:
-        room_elsewhere, _ = Person(server, "Bo").create_room("New")
+    with database(played) as file:
+        num, room = file.execute("SELECT num, id FROM rooms WHERE name = 'Table 1'").fetchone()
+    moved(played, database_url, room=room)
     with database(played) as file:
         file.execute(
-            "UPDATE events SET data = CAST(replace(CAST(data AS TEXT), 'here', 'gone') AS BLOB) WHERE room ="
-            " (SELECT num FROM rooms WHERE id = ?)",
-            (room,),
+            "UPDATE events SET data = CAST(replace(CAST(data AS TEXT), 'word 7', 'word 8') AS BLOB)"
+            " WHERE room = ?",
+            (num,),
         )
     before = queried(database_url, LOG, room)
-    told = moved(played, database_url, code=1, folder=tmp_path)
-    refused = [one for one in told["rooms"] if one["outcome"] == "refused"]
-    assert [one["name"] for one in refused] == ["Played on"]
-    assert "has another log of it" in refused[0]["why"]
-    assert [one["id"] for one in told["rooms"] if one["outcome"] == "moved"] == [room_elsewhere]
+    told = moved(played, database_url, whole=False)
+    assert {one["id"]: one["outcome"] for one in told["rooms"]}.pop(room) == "refused"
+    assert [one["outcome"] for one in told["rooms"]].count("moved") == ROOMS - 1
     assert queried(database_url, LOG, room) == before
     spoken = tableforge("migrate", "--from", played, "--to", database_url, folder=tmp_path)
     assert spoken.returncode == 1
     assert f"refused  {room}" in spoken.stdout
+    assert "has another log of it" in spoken.stdout
+
+
+def test_mv3_a_room_that_is_deleted_on_one_side_alone_is_refused(
+    played: Path, database_url: str
+) -> None:
+    moved(played, database_url)
+    run_sql(database_url, "UPDATE room_heads SET deleted_at = '2026-01-02T03:04:05Z'")
+    told = moved(played, database_url, whole=False)
+    assert outcomes(told) == {"refused"}
+    assert all("It is deleted in postgresql://" in one["why"] for one in told["rooms"])
 
 
 class Stopped(Exception):
@@ -212,9 +234,9 @@ def test_mv2_interrupted_and_run_again_it_goes_on(
         "SELECT room FROM room_heads WHERE head <> (SELECT count(*) FROM events e WHERE e.room = room_heads.room)",
     )
     assert heads == [], "a room is there whole or not at all"
-    told = moved(played, database_url, folder=tmp_path)
+    told = moved(played, database_url)
     assert [one["outcome"] for one in told["rooms"]].count("there") == len(rooms)
-    moved(database_url, tmp_path / "back", folder=tmp_path)
+    moved(database_url, tmp_path / "back")
     assert digests(tmp_path / "back") == digests(played)
 
 
@@ -248,9 +270,9 @@ def test_mv2_killed_in_the_middle_it_goes_on_as_well(
         child.wait()
     assert child.returncode == -signal.SIGKILL
     assert 0 < len(_rooms(database_url)) < ROOMS
-    told = moved(played, database_url, folder=tmp_path)
+    told = moved(played, database_url)
     assert outcomes(told) == {"there", "moved"}
-    moved(database_url, tmp_path / "back", folder=tmp_path)
+    moved(database_url, tmp_path / "back")
     assert digests(tmp_path / "back") == digests(played)
 
 
@@ -274,13 +296,13 @@ def test_one_room_takes_its_people_and_pictures_along(
                 "SELECT user FROM seats WHERE room = (SELECT num FROM rooms WHERE id = ?)", (room,)
             )
         }
-    told = moved(played, database_url, "--room", room, folder=tmp_path)
+    told = moved(played, database_url, room=room)
     assert [one["id"] for one in told["rooms"]] == [room]
     assert told["pictures"] == 1
     assert {row[0] for row in queried(database_url, "SELECT id FROM users")} == seats
     assert {row[0] for row in queried(database_url, 'SELECT "user" FROM sessions')} == seats
     assert {row[0] for row in queried(database_url, "SELECT room FROM invites")} == {room}
-    assert outcomes(moved(played, database_url, folder=tmp_path)) == {"moved", "there"}
+    assert outcomes(moved(played, database_url)) == {"moved", "there"}
 
 
 def test_a_lost_picture_is_told_and_the_rest_moves(
@@ -290,7 +312,7 @@ def test_a_lost_picture_is_told_and_the_rest_moves(
         path for path in (played / "assets").rglob("*") if path.is_file() and not path.suffix
     ]
     picture.write_bytes(b"damaged")
-    told = moved(played, database_url, code=1, folder=tmp_path)
+    told = moved(played, database_url, whole=False)
     assert told["lost"] == [picture.name]
     assert outcomes(told) == {"moved"}
     assert queried(database_url, "SELECT count(*) FROM assets") == [(1,)]
@@ -300,10 +322,10 @@ def test_pictures_go_where_the_fleet_keeps_them(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
     shared = tmp_path / "shared"
-    moved(played, database_url, folder=tmp_path, assets_url=f"file://{shared}")
+    moved(played, database_url, assets_url=f"file://{shared}")
     assert len([path for path in shared.rglob("*") if path.is_file()]) == 2
     assert queried(database_url, "SELECT count(*) FROM asset_chunks") == [(0,)]
-    moved(database_url, tmp_path / "back", folder=tmp_path, assets_url=f"file://{shared}")
+    moved(database_url, tmp_path / "back", assets_url=f"file://{shared}")
     assert digests(tmp_path / "back") == digests(played)
 
 
@@ -314,7 +336,7 @@ def test_mv4_a_source_that_is_served_is_refused(
         done = tableforge("migrate", "--from", played, "--to", database_url, folder=tmp_path)
     assert done.returncode == 2
     assert "in use by another process" in done.stderr
-    moved(played, database_url, folder=tmp_path)
+    moved(played, database_url)
     run_sql(
         database_url,
         "INSERT INTO instances (id, incarnation, version) VALUES ('a1', 'x', '1')",
@@ -324,7 +346,7 @@ def test_mv4_a_source_that_is_served_is_refused(
     assert "Servers run on postgresql://" in done.stderr
     assert ": a1." in done.stderr
     assert not (tmp_path / "b").exists()
-    assert outcomes(moved(database_url, tmp_path / "b", "--force", folder=tmp_path)) == {"moved"}
+    assert outcomes(moved(database_url, tmp_path / "b", force=True)) == {"moved"}
 
 
 def test_mv4_two_at_once_are_refused(played: Path, database_url: str, tmp_path: Path) -> None:
@@ -342,24 +364,30 @@ def test_mv4_two_at_once_are_refused(played: Path, database_url: str, tmp_path: 
 def test_bad_orders_are_refused_with_what_to_do(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
-    def refusal(*arguments: str | Path) -> str:
-        done = tableforge("migrate", *arguments, folder=tmp_path)
-        assert done.returncode == 2, done.stdout + done.stderr
-        return done.stderr
+    def refusal(source: str | Path, target: str | Path, room: str | None = None) -> str:
+        with pytest.raises(StartRefused) as refused:
+            moved(source, target, room=room)
+        return str(refused.value)
 
-    assert "Say where to" in refusal()
-    assert "There is no database in" in refusal("--from", tmp_path / "none", "--to", database_url)
-    assert "both source and target" in refusal("--from", played, "--to", played)
-    assert "is no store" in refusal("--from", played, "--to", "mysql://me:secret@host/x")
-    assert "secret" not in refusal("--from", played, "--to", "mysql://me:secret@host/x")
-    assert "There is no room nothing" in refusal("--room", "nothing", "--to", database_url)
-    nobody = "postgresql://nobody:secret@127.0.0.1:1/x"
-    assert "was not reached" in refusal("--to", nobody)
-    assert "secret" not in refusal("--to", nobody)
-    assert "There is no TableForge" in refusal("--from", database_url, "--to", tmp_path / "x")
+    unsaid = tableforge("migrate", folder=tmp_path)
+    assert unsaid.returncode == 2
+    assert "Say where to" in unsaid.stderr
+    assert "There is no database in" in refusal(tmp_path / "none", database_url)
+    assert "both source and target" in refusal(played, played)
+    assert "is no store" in refusal(played, "mysql://me:hidden-word@host/x")
+    assert "hidden-word" not in refusal(played, "mysql://me:hidden-word@host/x")
+    assert "There is no room nothing" in refusal(played, database_url, "nothing")
+    nobody = "postgresql://nobody:hidden-word@127.0.0.1:1/x"
+    assert "was not reached" in refusal(played, nobody)
+    assert "hidden-word" not in refusal(played, nobody)
+    assert "There is no TableForge" in refusal(database_url, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
     run_sql(database_url, "CREATE TABLE schema_form (number integer)")
     run_sql(database_url, "INSERT INTO schema_form VALUES (999)")
-    assert "999" in refusal("--to", database_url)
+    assert "999" in refusal(played, database_url)
+    spoken = tableforge("migrate", "--to", database_url, folder=tmp_path)
+    assert spoken.returncode == 2
+    assert "newer TableForge" in spoken.stderr
 
 
 def test_the_tables_alone(database_url: str, tmp_path: Path) -> None:
@@ -395,13 +423,12 @@ def test_a_place_is_named_in_several_ways(tmp_path: Path) -> None:
 def test_a_backup_of_a_fleet_is_a_data_folder_that_can_go_anywhere(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
-    moved(played, database_url, folder=tmp_path)
-    fleet = {"DATABASE_URL": database_url, "ADMIN_TOKEN": TOKEN}
+    moved(played, database_url)
     run_sql(database_url, "INSERT INTO instances (id, incarnation, version) VALUES ('a', 'x', '1')")
-    done = tableforge("backup", tmp_path / "copy", "--json", folder=tmp_path, **fleet)
+    done = in_fleet(database_url, "backup", tmp_path / "copy", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rooms"] == ROOMS
-    refused = tableforge("restore", tmp_path / "copy", folder=tmp_path, **fleet)
+    refused = in_fleet(database_url, "restore", tmp_path / "copy", folder=tmp_path)
     assert refused.returncode == 2
     assert "tableforge migrate --from" in refused.stderr
     back = tableforge("restore", tmp_path / "copy", folder=tmp_path, data=tmp_path / "back")
@@ -412,9 +439,8 @@ def test_a_backup_of_a_fleet_is_a_data_folder_that_can_go_anywhere(
 def test_verify_walks_through_a_fleet_and_names_what_is_broken(
     played: Path, database_url: str, tmp_path: Path
 ) -> None:
-    moved(played, database_url, folder=tmp_path)
-    fleet = {"DATABASE_URL": database_url, "ADMIN_TOKEN": TOKEN}
-    sound = tableforge("verify", "--json", folder=tmp_path, **fleet)
+    moved(played, database_url)
+    sound = in_fleet(database_url, "verify", "--json", folder=tmp_path)
     assert sound.returncode == 0, sound.stdout + sound.stderr
     told = json.loads(sound.stdout)
     assert (told["rooms"], told["pictures"], told["problems"]) == (ROOMS, 1, [])
@@ -424,7 +450,7 @@ def test_verify_walks_through_a_fleet_and_names_what_is_broken(
         "UPDATE room_heads SET head = head + 1 WHERE room = (SELECT id FROM rooms ORDER BY place DESC LIMIT 1)",
         "UPDATE asset_chunks SET data = '\\x00'",
     )
-    broken = tableforge("verify", folder=tmp_path, **fleet)
+    broken = in_fleet(database_url, "verify", folder=tmp_path)
     assert broken.returncode == 1
     assert "After event 6 comes 8." in broken.stdout
     assert "Appends go on behind" in broken.stdout

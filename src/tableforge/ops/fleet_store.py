@@ -19,7 +19,7 @@ from tableforge.database.postgres import (
     state_of,
     tune,
 )
-from tableforge.errors import Conflict, Unavailable
+from tableforge.errors import Conflict, StartRefused, Unavailable
 from tableforge.library.asset_stores import SharedBytes, shared_bytes
 from tableforge.ops.stored import (
     ROWS_AT_ONCE,
@@ -53,6 +53,15 @@ def answering() -> Iterator[None]:
             why, mend = reason(error)
             raise Conflict("The database does not take this.", why, mend) from error
         raise refused(error) from error
+
+
+@contextmanager
+def ordered(what: str) -> Iterator[None]:
+    """What a server refuses at its start, as the refusal of an order: `what` was not done."""
+    try:
+        yield
+    except StartRefused as refusal:
+        raise OrderRefused(what, refusal.why, refusal.mend) from refusal
 
 
 class PostgresStore:
@@ -272,7 +281,7 @@ async def bring_up(knobs: DatabaseKnobs, what: str) -> tuple[int, int]:
     rollout, with more rights than serving needs.
     """
     async with connected(knobs, what) as connection:
-        with answering():
+        with answering(), ordered(what):
             before = await form_of(connection)
             async with asyncio.timeout(SCHEMA_SECONDS):
                 while not await migrate(connection):  # noqa: ASYNC110 - another process decides when
