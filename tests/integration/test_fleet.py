@@ -96,7 +96,8 @@ def test_a_fleet_tells_what_dies_stops_in_order_and_is_there_again(tmp_path: Pat
         trial.wait_for("instance-1: ended by SIGKILL", process)
         for _ in range(6):
             assert client.get(f"/api/rooms/{room}", headers=token).status_code == 200
-            connect(f"{trial.url.replace('http', 'ws')}/ws?room={room}", proxy=None).close()
+            with connect(f"ws{trial.url[4:]}/ws?room={room}", proxy=None):
+                pass  # opened, and closed again
         left = trial.processes()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
