@@ -426,3 +426,23 @@ class EventLogContract:
         assert len(outcomes) == 2
         assert all(isinstance(outcome, VersionConflict) for outcome in outcomes)
         assert [row.data for row in await log.read("r", after=0, limit=9)] == [event(1), event(2)]
+
+    async def test_el13_what_was_decided_anew_is_sent(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        """A writer who has heard of what overtook it need not wait for the refusal."""
+        writer = Writer(log)
+        await writer.open("r")
+        assert await Writer(beside).append("r", 1, [event(2)]) is None
+        first = writer.submit("r", 1, [event(100)])
+        anew: list[asyncio.Future[TableForgeError | None]] = []
+
+        def overtaken() -> None:
+            writer.submitted[-1].withdrawn = True
+            anew.append(writer.submit("r", 2, [event(3)]))
+            anew.append(writer.submit("r", 3, [event(4)]))
+
+        asyncio.get_running_loop().call_soon(overtaken)
+        assert isinstance(await asyncio.wait_for(first, DEADLINE), VersionConflict)
+        assert await asyncio.wait_for(asyncio.gather(*anew), DEADLINE) == [None, None]
+        assert await log.head("r") == Head("epoch-r", 4)

@@ -27,6 +27,7 @@ from tableforge.eventlog import (
     EventLog,
     Facts,
     LogUnavailable,
+    Snapshot,
     VersionConflict,
 )
 from tableforge.eventlog.postgres import PostgresEventLog
@@ -422,3 +423,32 @@ async def test_db10_many_instances_may_start_at_once(database_url: str) -> None:
         for one in databases:
             rows = await one.read(forms)
             assert [number for (number,) in rows] == [step.number for step in scripts("postgres")]
+
+
+async def test_db11_a_role_with_few_rights_serves_what_the_owner_has_migrated(
+    postgres: PostgresServer, database_url: str
+) -> None:
+    role = f"few_rights_{secrets.token_hex(4)}"
+    owner = await asyncpg.connect(database_url)
+    await owner.execute(f"CREATE ROLE {role} LOGIN")
+    url = database_url.replace(f"{postgres.user}@", f"{role}@")
+    try:
+        async with PostgresDatabase(DatabaseKnobs(url=url, pool_min=0), "one") as database:
+            with pytest.raises(StartRefused, match="may not change them"):
+                await asyncio.wait_for(database.started(), DEADLINE)
+        async with PostgresDatabase(DatabaseKnobs(url=database_url, pool_min=0), "o") as database:
+            await asyncio.wait_for(database.started(), DEADLINE)
+        await owner.execute(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};"
+            f"REVOKE INSERT, UPDATE, DELETE ON schema_form FROM {role};"
+            f"REVOKE UPDATE, DELETE ON events FROM {role}"
+        )
+        async with fleet_on(url) as fleet:
+            await fleet.check()
+            fleet.was_spared()
+            log = fleet.instances[0].log
+            await log.save_snapshot(ROOMS[0], Snapshot(1, 1, b"{}"))
+            await log.delete(ROOMS[0], at="2026-01-01T00:00:00Z")
+    finally:
+        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await owner.close()

@@ -85,7 +85,10 @@ class Append(Struct, eq=False):
     facts: Facts | None = None
     opens: str | None = None
     withdrawn: bool = False
-    """Set by the writer once it knows that `expected` is out of date: what has not been sent yet is not sent."""
+    """Set by the writer once it knows that `expected` is out of date: what has not been sent yet is not sent.
+
+    It is set as well on what may have been sent, so that what the writer has decided anew is not taken for built on it.
+    """
 
     @property
     def last(self) -> int:

@@ -134,10 +134,13 @@ class GroupCommit:
                 log.error("the end of an append was not taken", room=entry.room, exc_info=error)
 
     def _withdraw_behind(self, batch: list[Append], outcomes: Appended) -> None:
-        """Mark what waits and was built on an append that was refused: where it expects to stand, others may stand."""
+        """Mark what waits and was built on an append that was refused: where it expects to stand, others may stand.
+
+        A writer who had withdrawn that one knows, and has decided anew what waits by now.
+        """
         refused: dict[str, int] = {}
         for entry, outcome in zip(batch, outcomes, strict=True):
-            if outcome is not None:
+            if outcome is not None and not entry.withdrawn:
                 refused[entry.room] = min(refused.get(entry.room, entry.expected), entry.expected)
         for entry in self._pending:
             if entry.room in refused and entry.expected > refused[entry.room]:
@@ -162,6 +165,7 @@ def one_by_one(
             write(entry)
             outcomes.append(None)
         except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
-            refused.setdefault(entry.room, entry.expected)
+            if not entry.withdrawn:
+                refused.setdefault(entry.room, entry.expected)
             outcomes.append(refusal)
     return outcomes
