@@ -67,7 +67,7 @@ def test_what_a_player_is_told_has_no_gaps_and_no_doubles(
     for player, offsets in zip(made.players, told, strict=True):
         player.offset = 2
         for offset in offsets:
-            player._arrived(Publication(offset, Told(dict(LOG)[offset])), 0.0)
+            player.arrived(Publication(offset, Told(dict(LOG)[offset])), 0.0)
     made.compare({"r": LOG})
     assert found(made) == wrong
 
@@ -75,14 +75,14 @@ def test_what_a_player_is_told_has_no_gaps_and_no_doubles(
 def test_two_players_are_told_the_same() -> None:
     made = company({})
     for player, name in zip(made.players, ("m0-1", "m1-1"), strict=True):
-        player._arrived(Publication(1, Told(name)), 0.0)
+        player.arrived(Publication(1, Told(name)), 0.0)
     assert found(made) == {"disordered": 1}
 
 
 def test_what_was_told_must_be_in_the_log() -> None:
     made = company({})
     made.players[0].offset = 5
-    made.players[0]._arrived(Publication(6, Told("m1-9")), 0.0)
+    made.players[0].arrived(Publication(6, Told("m1-9")), 0.0)
     made.compare({"r": LOG})
     assert found(made) == {"lost": 1}
 
@@ -90,6 +90,6 @@ def test_what_was_told_must_be_in_the_log() -> None:
 async def test_who_is_never_told_of_the_end_has_lost_it() -> None:
     made = company({})
     for offset, name in LOG:
-        made.players[0]._arrived(Publication(offset, Told(name)), 0.0)
+        made.players[0].arrived(Publication(offset, Told(name)), 0.0)
     await made.rest(0.05)
     assert found(made) == {"lost": 1}

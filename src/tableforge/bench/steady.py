@@ -430,7 +430,7 @@ class Steady(Wire):
         message = _decode(data[start:stop])
         if message.push is not None:
             if message.push.pub is not None:
-                self._arrived(message.push.pub, now)
+                self.arrived(message.push.pub, now)
         elif message.id < FIRST_ID:
             self._welcomed(message, now)
         else:
@@ -478,14 +478,15 @@ class Steady(Wire):
                 self.table.head = max(self.table.head, found.offset)
             self._epoch = found.epoch
             for publication in found.publications:
-                self._arrived(publication, now)
+                self.arrived(publication, now)
             self.listening, self._tries, self._due = True, 0, min(self._due, now)
             if self._company.resting and not self.waiting:
                 self.ill_since = None
             for order in self.waiting.values():
                 self._ask(order, now)
 
-    def _arrived(self, publication: Publication, now: float) -> None:
+    def arrived(self, publication: Publication, now: float) -> None:
+        """The next event, as far as the player is concerned; what must not be is counted."""
         company, offset, name = self._company, publication.offset, publication.data.id
         if offset <= self.offset:
             company.wrongs.add("doubled", f"player {self.number} was told of {offset} again")

@@ -1,0 +1,102 @@
+"""Programs written with an unmodified client library, on a fleet behind HAProxy whose instances die or are replaced."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+import pytest_asyncio
+
+from tableforge.bench.chaos import even
+from tableforge.bench.ground import Ground, ground
+from tableforge.cli.measuring import servers_of_a_fleet
+from tableforge.ops.servers import scratch
+from tests.integration.library_players import library_players
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KILL_EVERY_SECONDS = 20.0
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Say:
+    """Tells whoever runs the tests what was measured."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    assert terminal is not None
+    return lambda line: terminal.write_line(f"\n{line}")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with scratch() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(folder: Path, soak: bool) -> AsyncIterator[Ground]:
+    settings = {} if soak else {"REBALANCE_SECONDS": "3", "DRAIN_SECONDS": "5"}
+    async with ground(folder, servers_of_a_fleet(), settings) as made:
+        yield made
+
+
+async def test_a_killed_instance_costs_a_moment_and_nothing_that_was_acknowledged(
+    fleet: Ground, soak: bool, say: Say
+) -> None:
+    players, kills, period = (300, 9, 1.0) if soak else (60, 2, 0.5)
+    recoveries: list[list[float]] = []
+    async with library_players(fleet, players, 6) as library:
+        library.begin(period)
+        await library.go_on()
+        for number in range(kills):
+            victim = fleet.instances[number % 3]
+            struck = time.monotonic()
+            await asyncio.to_thread(victim.kill)
+            await library.go_on()
+            recoveries.append(library.recoveries(struck))
+            await asyncio.to_thread(victim.start)
+            if soak:
+                await asyncio.sleep(struck + KILL_EVERY_SECONDS - time.monotonic())
+        await library.end()
+        say(
+            f"{library.company.acknowledged} acknowledged; commands sent again: {len(library.failures)}"
+        )
+        for number, found in enumerate(recoveries):
+            if found:
+                say(
+                    f"kill {number + 1}: {len(found)} players cut off, answered again after s: {found}"
+                )
+    assert library.company.wrongs.said == []
+    assert sum(len(found) for found in recoveries) > 0
+
+
+async def test_a_rolling_restart_is_no_failure_to_users_of_the_library(
+    fleet: Ground, soak: bool, say: Say
+) -> None:
+    players, period = (300, 1.0) if soak else (60, 0.5)
+    async with library_players(fleet, players, 6) as library:
+        library.begin(period)
+        await library.go_on()
+        await even(fleet)
+        took = []
+        for instance in fleet.instances:
+            began = time.monotonic()
+            assert await asyncio.to_thread(instance.stop) == 0
+            took.append(round(time.monotonic() - began, 1))
+            await asyncio.to_thread(instance.start)
+            await library.go_on()
+        done = time.monotonic()
+        evened = await even(fleet)
+        moved = sum(len(player.lost_at) for player in library.players)
+        await library.end()
+        waits = library.company.replies.took
+        say(
+            f"{library.company.acknowledged} acknowledged; {moved} reconnects; instances ended after {took} s;"
+            f" spread {fleet.spread()}, even after {evened and evened - done:.1f} s;"
+            f" a command took {median(waits) / 1000:.1f} ms, at most {max(waits) / 1e6:.2f} s"
+        )
+    assert library.company.wrongs.said == []
+    assert library.failures == []
+    assert evened is not None
