@@ -435,14 +435,18 @@ class EventLogContract:
         await writer.open("r")
         assert await Writer(beside).append("r", 1, [event(2)]) is None
         first = writer.submit("r", 1, [event(100)])
+        behind = writer.submit("r", 2, [event(101)])
         anew: list[asyncio.Future[TableForgeError | None]] = []
 
         def overtaken() -> None:
-            writer.submitted[-1].withdrawn = True
+            for entry in writer.submitted[-2:]:
+                entry.withdrawn = True
             anew.append(writer.submit("r", 2, [event(3)]))
             anew.append(writer.submit("r", 3, [event(4)]))
 
         asyncio.get_running_loop().call_soon(overtaken)
-        assert isinstance(await asyncio.wait_for(first, DEADLINE), VersionConflict)
+        refused = await asyncio.wait_for(asyncio.gather(first, behind), DEADLINE)
+        assert all(isinstance(outcome, VersionConflict) for outcome in refused)
         assert await asyncio.wait_for(asyncio.gather(*anew), DEADLINE) == [None, None]
-        assert await log.head("r") == Head("epoch-r", 4)
+        stored = [row.data for row in await log.read("r", after=0, limit=9)]
+        assert stored == [event(number) for number in (1, 2, 3, 4)]

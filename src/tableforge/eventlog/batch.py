@@ -288,12 +288,7 @@ class Batch:
             behind = self.entries[other]
             if other == index or (isinstance(refusal, StreamMissing) and behind.room == entry.room):
                 self.outcomes[other] = refusal
-            elif (
-                other > index
-                and behind.room == entry.room
-                and behind.expected > entry.expected
-                and not entry.withdrawn
-            ):
+            elif other > index and behind.room == entry.room and behind.expected > entry.expected:
                 self.outcomes[other] = VersionConflict(
                     entry.room, expected=behind.expected, actual=actual
                 )

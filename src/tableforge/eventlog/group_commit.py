@@ -165,7 +165,6 @@ def one_by_one(
             write(entry)
             outcomes.append(None)
         except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
-            if not entry.withdrawn:
-                refused.setdefault(entry.room, entry.expected)
+            refused.setdefault(entry.room, entry.expected)
             outcomes.append(refusal)
     return outcomes
