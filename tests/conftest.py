@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TIME_BUDGET_SECONDS = {
     "unit": 20,
-    "contract": 8,
+    "contract": 60,
     "machines": 15,
     "project": 6,
     "simulation": 60,
-    "integration": 300,
+    "integration": 600,
     "browser": 300,
     "bench": 120,
 }
