@@ -171,8 +171,7 @@ class Checks:
     def answered(self, sent: Sent, outcome: Answered | Refusal) -> None:
         """A client is told what became of its command, for good."""
         if sent.outcome is not None:
-            if sent.outcome != outcome and isinstance(sent.outcome, Answered):
-                self.complain(f"{sent.name} was answered {sent.outcome}, and then {outcome}")
+            self._answered_again(sent, sent.outcome, outcome)
             return
         sent.outcome = outcome
         self._clock.note(f"{sent.name} is told {outcome}")
@@ -190,6 +189,18 @@ class Checks:
         else:
             self._changed_nothing(sent, outcome, history)
         history.acknowledged = max(history.acknowledged, outcome.offset)
+
+    def _answered_again(
+        self, sent: Sent, first: Answered | Refusal, outcome: Answered | Refusal
+    ) -> None:
+        """What is in the log is answered the same each time, but to somebody who has lost their seat."""
+        if (
+            isinstance(first, Answered)
+            and self._made(self.history(sent.command.room), sent, first.offset)
+            and outcome != first
+            and not (isinstance(outcome, Refusal) and outcome.message == "not-found")
+        ):
+            self.complain(f"{sent.name} was answered {first}, and then {outcome}")
 
     def _made(self, history: History, sent: Sent, offset: int) -> list[Event]:
         """The command's events that end at this offset."""
@@ -218,7 +229,7 @@ class Checks:
             self.complain(
                 f"{sent.name} stands at {first}; {sent.floor} was acknowledged before it was sent"
             )
-        follows = self._decided(history.states[first - 1], sent)
+        follows = self.decided(history.states[first - 1], sent.user, sent.command)
         if isinstance(follows, TableForgeError) or len(follows) != len(made):
             self.complain(f"{sent.name} at {first} does not follow from the room before it")
         before = sent.behind
@@ -232,15 +243,18 @@ class Checks:
         ):
             self.complain(f"{sent.name} at {outcome.offset} overtook {before.name}")
 
-    def _decided(self, room: Room, sent: Sent) -> tuple[Event, ...] | TableForgeError:
+    def decided(
+        self, room: Room, user: str, command: Command | HouseCommand
+    ) -> tuple[Event, ...] | TableForgeError:
+        """What follows from a command."""
         try:
-            return decide(room, sent.command, Given(sent.user, "", SEED))
+            return decide(room, command, Given(user, "", SEED))
         except TableForgeError as refusal:
             return refusal
 
     def _refused(self, sent: Sent, outcome: Refusal, history: History) -> None:
         for state in reversed(history.states[sent.floor :]):
-            decided = self._decided(state, sent)
+            decided = self.decided(state, sent.user, sent.command)
             if isinstance(decided, TableForgeError) and decided.code == outcome.message:
                 return
         self.complain(
@@ -250,7 +264,7 @@ class Checks:
 
     def _changed_nothing(self, sent: Sent, outcome: Answered, history: History) -> None:
         for state in reversed(history.states[sent.floor :]):
-            if self._decided(state, sent) == ():
+            if self.decided(state, sent.user, sent.command) == ():
                 break
         else:
             self.complain(

@@ -16,7 +16,7 @@ import pytest
 
 from tableforge.api import centrifuge
 from tableforge.eventlog import group_commit
-from tableforge.rooms import engine, following, loading
+from tableforge.rooms import engine, following, loading, turns
 
 EPOCH = 1_900_000_000.0
 """What the wall clock shows when a run begins, in seconds since 1970."""
@@ -224,6 +224,7 @@ def simulated(clock: Clock) -> Iterator[None]:
             patch.setattr(module, "time", Time(clock))
         for other in (engine, centrifuge):
             patch.setattr(other, "secrets", Secrets(clock.chance))
+        patch.setattr(turns, "CHANCE", clock.chance)
         for logging in (engine, following, centrifuge, group_commit):
             patch.setattr(logging, "log", journal)
         yield

@@ -12,6 +12,7 @@ from tableforge.domain import commands as c
 from tableforge.domain.commands import Command, JoinRoom, OpenRoom
 from tableforge.domain.decider import decide, evolve
 from tableforge.domain.state import Given, Role, Room
+from tableforge.errors import TableForgeError
 from tableforge.eventlog import StoredEvent
 from tableforge.eventlog.memory import Stream
 from tableforge.protocol import codec
@@ -27,6 +28,7 @@ SILENCE_SECONDS = 0.4
 PEACE_SECONDS = 12.0
 """How long it may take after the last fault until everybody holds the same."""
 CHECK_EVERY = 0.05
+LAST_WORDS_SECONDS = 0.3
 
 FAULTS = ("crash", "stall", "cut", "silence", "away", "storm", "wall clock")
 
@@ -72,7 +74,7 @@ class World:
         self._net = draw((0.0005, 0.002, 0.01))
         self._db = draw((0.0002, 0.001, 0.005))
         self._bus = draw((0.0002, 0.001, 0.02))
-        self._bus_drops = draw((0.0, 0.0, 0.05, 0.3))
+        self._bus_drops = draw((0.0, 0.0, 0.05, 0.3, 1.0))
         self._bus_doubles = draw((0.0, 0.1))
         self._commits_fail = draw((0.0, 0.0, 0.05, 0.2))
         self._kinds = [kind for kind in FAULTS if self.chance.random() < 0.5]
@@ -137,7 +139,15 @@ class World:
     # What the players do
 
     def _command(self, client: Client, room: str) -> Command:
+        """Mostly what the table as it is would allow: what is refused for good reasons tells little."""
         state = self.checks.history(room).states[-1]
+        for _ in range(3):
+            command = self._any_command(client, room, state)
+            if not isinstance(self.checks.decided(state, client.user, command), TableForgeError):
+                return command
+        return self._any_command(client, room, state)
+
+    def _any_command(self, client: Client, room: str, state: Room) -> Command:
         chance, user, name = self.chance, client.user, self.fresh_id()
         tokens = list(state.tokens) or ["none"]
         mine = [key for key, token in state.tokens.items() if token.owner == user] or tokens
@@ -178,7 +188,11 @@ class World:
                 self.chance.expovariate(1.0) * self._pace * burst, self._play, left - burst
             )
         else:
-            self._playing = False
+            # The last words may be lost as well: peace does not begin before they were.
+            self.process.call_later(LAST_WORDS_SECONDS, self._stop_playing)
+
+    def _stop_playing(self) -> None:
+        self._playing = False
 
     # What befalls them
 
@@ -235,7 +249,7 @@ class World:
         commands = self.chance.randint(15, 50)
         self.process.call_later(0.1, self._play, commands)
         strikes = self.chance.randint(3, 14) if self._kinds else 0
-        self._between = 1.5 * (commands * self._pace + 0.3) / max(1, strikes)
+        self._between = (commands * self._pace + 0.3) / max(1, strikes)
         self.process.call_later(0.1, self._strike, strikes)
         if self.chance.random() < 0.15:
             self.process.call_later(self.chance.uniform(0.0, 0.5), self._silence_for_ever)

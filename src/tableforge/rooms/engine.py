@@ -634,18 +634,22 @@ class RoomEngine:
         It holds whatever was acknowledged before the call, by whichever instance. Raises `StreamMissing`, or `Unavailable`
         when as many rooms as may be are in use.
         """
-        while (live := self._live.get(room)) is not None and live.durable.version > 0:
-            if self._peers is None:
-                return live
-            await self._peers.caught_up(live)
-            if not live.dropped:
-                return live
-        task = self._opening.get(room)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._load(room))
-            self._opening[room] = task
-            task.add_done_callback(lambda _: self._opening.pop(room, None))
-        return await asyncio.shield(task)
+        while True:
+            live = self._live.get(room)
+            if live is not None and live.durable.version > 0:
+                if self._peers is None:
+                    return live
+                await self._peers.caught_up(live)
+                if not live.dropped:
+                    return live
+            elif (task := self._opening.get(room)) is not None:
+                # It began before this call, and may have read the log before what was acknowledged since.
+                await asyncio.shield(task)
+            else:
+                task = asyncio.get_running_loop().create_task(self._load(room))
+                self._opening[room] = task
+                task.add_done_callback(lambda _: self._opening.pop(room, None))
+                return await asyncio.shield(task)
 
     async def _load(self, room: str) -> LiveRoom:
         if len(self._live) >= self._bounds.in_memory:

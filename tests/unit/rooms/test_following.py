@@ -48,6 +48,7 @@ class HeldLog(MemoryEventLog):
         self.hold_answers = False
         self.held: list[Callable[[], None]] = []
         self.reads = 0
+        self.slow_reads: asyncio.Event | None = None
         self.without_missed = False
 
     def _commit(self, batch: list[Append], finished: Callable[[Appended], None]) -> None:
@@ -82,7 +83,10 @@ class HeldLog(MemoryEventLog):
 
     async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
         self.reads += 1
-        return await super().read(room, after=after, limit=limit)
+        rows = await super().read(room, after=after, limit=limit)
+        if self.slow_reads is not None:
+            await self.slow_reads.wait()
+        return rows
 
 
 class Instance:
@@ -338,6 +342,26 @@ async def test_catching_up_with_our_own_command_waits_for_its_answer(
     assert here.log.reads <= 1
     here.log.release()
     assert (await opened).durable.version == (await sent).offset == 4
+
+
+@two_instances
+async def test_whoever_joins_a_load_under_way_gets_what_was_acknowledged_since_it_began(
+    here: Instance, there: Instance
+) -> None:
+    there.engine.drop(await there.live())
+    there.log.slow_reads = asyncio.Event()
+    first = asyncio.ensure_future(there.live())
+    await settled()
+    assert (await here.send("ann", say(1))).offset == 4
+
+    async def version() -> int:
+        return (await there.live()).durable.version
+
+    second = asyncio.ensure_future(version())
+    await settled()
+    there.log.slow_reads.set()
+    assert await second == 4
+    assert await first is await there.live()
 
 
 async def refusal_of_next(here: Instance, live: LiveRoom) -> object:
