@@ -143,14 +143,20 @@ async def test_rg2_the_place_of_one_long_dead_is_taken_at_once(database: Postgre
         await one(database, "a").register()
 
 
-@pytest.mark.parametrize("which", ["ours", "theirs"])
+@pytest.mark.parametrize("which", ["a", "b"])
 @pytest.mark.parametrize(("lacks", "says"), [("has_bus", "no Redis"), ("scaling", "SCALING")])
 async def test_rg3_beside_one_that_must_be_alone_nobody_is_let_in(
     database: PostgresDatabase, which: str, lacks: str, says: str
 ) -> None:
-    alone = {lacks: False}
-    first = one(database, "a", **(alone if which == "theirs" else {}))  # type: ignore[arg-type]
-    second = one(database, "b", **(alone if which == "ours" else {}))  # type: ignore[arg-type]
+    first, second = (
+        one(
+            database,
+            name,
+            has_bus=not (which == name and lacks == "has_bus"),
+            scaling=not (which == name and lacks == "scaling"),
+        )
+        for name in "ab"
+    )
     await first.register()
     stop = asyncio.Event()
     beating = asyncio.create_task(beat_until(first, stop))
@@ -260,6 +266,12 @@ async def test_rg6_an_order_to_drain_reaches_one_start_of_one_instance(
     again = one(database, "b")
     await again.register()
     assert not (await again.heartbeat(Load())).drain_asked
+    # Nor does it outlive a kill.
+    assert await a.ask_to_drain(named(await a.heartbeat(Load()), "b"))
+    await database.write(AGE, 2 * LONG_SECONDS, "b")
+    once_more = one(database, "b")
+    await once_more.register()
+    assert not (await once_more.heartbeat(Load())).drain_asked
 
 
 async def test_rg7_the_dead_are_kept_for_a_day(database: PostgresDatabase) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import asyncpg
 import pytest
@@ -41,6 +42,7 @@ class Cut:
         self.gate = asyncio.Event()
         self.gate.set()
         self.was_read = asyncio.Event()
+        self.was_written = asyncio.Event()
         self.refused = asyncio.Event()
 
     async def read(self, statement: Statement, *params: object) -> list[Row]:
@@ -60,7 +62,10 @@ class Cut:
     async def write_all(self, steps: Sequence[Step]) -> list[int]:
         if self.away:
             raise DatabaseUnavailable("Nothing was saved.", "The database does not answer.")
-        return await self._database.write_all(steps)
+        done = await self._database.write_all(steps)
+        self.was_written.set()
+        await self.gate.wait()
+        return done
 
 
 @pytest.fixture
@@ -301,6 +306,28 @@ async def test_no5_a_session_that_ended_elsewhere_is_not_renewed(
         await sessions.authenticate(begun.token)
 
 
+async def test_no5_a_renewal_under_way_does_not_bring_a_session_back(
+    shared: PostgresDatabase, clock: Clock
+) -> None:
+    time = Clock()
+    a, b = Instance(shared, clock), Instance(shared, clock)
+    a.bus = [b]
+    for one in (a, b):
+        await one.notices.catch_up()
+    sessions = Sessions(b.database, lifetime_seconds=1e6, clock=time, notices=b.notices)
+    begun = await sessions.begin("Ada")
+    time.seconds += 100_000
+    b.database.gate.clear()
+    b.database.was_written.clear()
+    renewing = asyncio.create_task(sessions.authenticate(begun.token))
+    await b.database.was_written.wait()
+    await a.sessions.sign_out(begun.session)
+    b.database.gate.set()
+    with pytest.raises(Unauthorized):
+        await renewing
+    assert sessions.known(begun.token) is None
+
+
 async def test_no6_a_new_name_is_known_on_every_instance(pair: tuple[Instance, Instance]) -> None:
     a, b = pair
     a.bus = [b]
@@ -325,7 +352,7 @@ async def test_no7_they_are_looked_for_by_themselves_and_sooner_when_the_bus_may
         came.clear()
         following = asyncio.create_task(
             b.notices.follow(
-                lambda carried=carried: carried,  # type: ignore[misc]
+                partial(bool, carried),
                 every_seconds=every,
                 uncarried_seconds=uncarried,
             )

@@ -1,7 +1,7 @@
 """What an instance does for its fleet, with several in one process on real PostgreSQL (rules RG and LB of `docs/spec.md`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -60,6 +60,7 @@ class Member:
         self.wires: set[Wire] = set()
         self.left: list[str] = []
         self.draining = False
+        self.cut_off = False
         self.superseded: StartRefused | None = None
         self.presence = Presence(
             self.me.origin,
@@ -82,6 +83,8 @@ class Member:
             connections=lambda: len(self.wires),
             rooms=lambda: 3,
             draining=lambda: self.draining,
+            cut_off=lambda: self.cut_off,
+            cut_off=lambda: False,
             drain=self.drain,
             superseded=self.supersede,
             instances=self.instances or None,
@@ -113,8 +116,11 @@ async def shared(database_url: str) -> AsyncIterator[PostgresDatabase]:
         yield opened
 
 
+Start = Callable[..., Awaitable[Member]]
+
+
 @pytest.fixture
-async def members() -> AsyncIterator[Callable[..., "asyncio.Future[Member]"]]:
+async def members() -> AsyncIterator[Start]:
     """Starts instances, and stops them afterwards."""
     async with AsyncExitStack() as stack:
 
@@ -126,7 +132,7 @@ async def members() -> AsyncIterator[Callable[..., "asyncio.Future[Member]"]]:
             stack.push_async_callback(member.steward.close)
             return member
 
-        yield start  # type: ignore[misc]
+        yield start
 
 
 async def wait_for(what: Callable[[], bool]) -> None:
@@ -134,9 +140,6 @@ async def wait_for(what: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not what():  # noqa: ASYNC110 - nobody could tell
             await asyncio.sleep(0.02)
-
-
-Start = Callable[..., "asyncio.Future[Member]"]
 
 
 async def test_rg4_instances_learn_of_each_other_and_of_their_load(
@@ -155,6 +158,19 @@ async def test_rg4_instances_learn_of_each_other_and_of_their_load(
     await wait_for(lambda: COUNTERS.instances == {"serving": 2, "draining": 0, "gone": 0})
     b.draining = True
     await wait_for(lambda: a.state("b") == "draining")
+
+
+async def test_rg4_the_others_learn_that_an_instance_does_not_reach_the_bus(
+    shared: PostgresDatabase, members: Start
+) -> None:
+    a, b = await members("a", shared), await members("b", shared)
+    await wait_for(lambda: a.state("b") == "serving")
+    assert not a.steward.others_cut_off()
+    b.cut_off = True
+    await wait_for(a.steward.others_cut_off)
+    assert not b.steward.others_cut_off()
+    b.cut_off = False
+    await wait_for(lambda: not a.steward.others_cut_off())
 
 
 async def test_rg4_the_delay_of_the_event_loop_is_measured(

@@ -5,8 +5,8 @@ instance a handshake and a look at what it missed; a thousand at once would be a
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Collection, Iterable
+from secrets import SystemRandom
 
 from tableforge.hub.hub import Hub
 from tableforge.hub.session import Session, Wire
@@ -16,6 +16,8 @@ from tableforge.telemetry import COUNTERS
 SLICE_SECONDS = 0.1
 PACE_MIN = 50.0
 """Clients a second: few of them need not wait for the end of the time that many would take."""
+
+chance = SystemRandom()
 
 
 def cheapest_first(sessions: Iterable[Session], hub: Hub) -> list[Session]:
@@ -33,7 +35,7 @@ def cheapest_first(sessions: Iterable[Session], hub: Hub) -> list[Session]:
             session.wire.buffered() > 0,
             len(channels),
             max(map(size, channels), default=0),
-            random.random(),  # noqa: S311 - breaks ties, hides nothing
+            chance.random(),
         )
 
     return sorted(sessions, key=cost)

@@ -6,10 +6,10 @@ that is not renewed, or whose instance is gone, is dropped.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from secrets import SystemRandom
 
 from tableforge.protocol.bus_messages import Present, Roster, WhoIsThere
 from tableforge.protocol.frames import ClientInfo
@@ -21,6 +21,8 @@ LONELY_FACTOR = 9.0
 """By how much more seldom a roster is renewed that nobody is known to want."""
 ORIGINS_MAX = 256
 """Instances that are remembered for one room."""
+
+chance = SystemRandom()
 
 Changed = Callable[[str, bool, Sequence[ClientInfo], Sequence[ClientInfo]], None]
 """Told the room, whether it is its live channel, who joined it elsewhere and who left it."""
@@ -134,7 +136,7 @@ class Presence:
         wanted = followed.kept and (present or any(kept.here for kept in followed.kept.values()))
         pause = self._expiry / RENEWALS_A_LIFE * (1.0 if wanted else LONELY_FACTOR)
         # Spread, so that a thousand rooms do not speak at once.
-        followed.due = now + pause * random.uniform(0.6, 1.0)  # noqa: S311 - hides nothing
+        followed.due = now + pause * chance.uniform(0.6, 1.0)
         self._send(room, Roster(self._origin, next(self._numbers), present))
 
     def close(self) -> None:
