@@ -59,7 +59,7 @@ def postgres_of(services_folder: Path) -> Iterator[Callable[[int | None], Postgr
         def started_of(version: int | None) -> PostgresServer:
             version = version or int(os.environ.get("POSTGRES_VERSION", "0")) or None
             if version not in started:
-                folder = services_folder / f"postgres-{version or 'preferred'}"
+                folder = services_folder / f"shared-postgres-{version or 'preferred'}"
                 server = PostgresServer(folder, durable=False, version=version)
                 server.start()
                 stack.callback(server.kill)

@@ -54,7 +54,7 @@ class Acknowledged(NamedTuple):
 def append(log: EventLog, entry: Append) -> "asyncio.Future[TableForgeError | None]":
     """Hand an append over with a `done` that resolves the future."""
     future: asyncio.Future[TableForgeError | None] = asyncio.get_running_loop().create_future()
-    entry.done = lambda _, outcome: future.set_result(outcome)
+    entry.done = lambda _, outcome: None if future.done() else future.set_result(outcome)
     log.append_nowait(entry)
     return future
 

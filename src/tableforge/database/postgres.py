@@ -33,6 +33,8 @@ MIGRATION_LOCK = 0x7461626C65
 MIGRATION_LOCK_TIMEOUT = "5s"
 """A script that waits longer for a table gives way, for what waits behind it stands still; then it is tried again."""
 TEND_SECONDS = 1.0
+PROBE_SECONDS = 0.2
+"""Between two looks for a database that is away."""
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -273,7 +275,7 @@ class PostgresDatabase:
                 pass  # `trouble` says so
             except FAILURES as error:
                 self.hear_of(error, dialling=True)
-            await asyncio.sleep(TEND_SECONDS)
+            await asyncio.sleep(TEND_SECONDS if self.trouble is None else PROBE_SECONDS)
 
     async def _open(self) -> bool:
         try:
@@ -294,7 +296,7 @@ class PostgresDatabase:
             raise
         finally:
             connection.terminate()
-        self._well(wrote=True)
+        self.works(wrote=True)
         log.info("database reached", server=self.name)
         return True
 
@@ -339,7 +341,8 @@ class PostgresDatabase:
             self._is_read_only = state == "25006"
             self._trouble(refused(error))
 
-    def _well(self, *, wrote: bool) -> None:
+    def works(self, *, wrote: bool) -> None:
+        """Take note of a success, of a change or of a read: the trouble there was is over."""
         if self.trouble is not None and (wrote or not self._is_read_only):
             if self._ready.is_set():
                 log.info("database well again", server=self.name)
@@ -364,7 +367,7 @@ class PostgresDatabase:
         except FAILURES as error:
             self.hear_of(error, dialling=True)
             raise refused(error) from error
-        self._well(wrote=True)
+        self.works(wrote=True)
 
     async def _take(self, deadline: float) -> Connection:
         """A connection, or `DatabaseUnavailable` when there is none until the deadline."""
@@ -432,7 +435,7 @@ class PostgresDatabase:
                 raise
             else:
                 self._pool.give_back(connection, sound=True)
-                self._well(wrote=wrote)
+                self.works(wrote=wrote)
                 self.took(name, perf_counter() - started)
                 return result
             await asyncio.sleep(pause)

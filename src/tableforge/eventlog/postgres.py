@@ -178,6 +178,7 @@ class PostgresEventLog:
                 connection = await self._connected(deadline)
                 sent = True
                 await self._rounds(connection, batch, deadline, unsure=unsure)
+                self._database.works(wrote=True)
                 return
             except StartRefused as refusal:
                 batch.refuse_rest(unavailable(refusal, unsure=False))
