@@ -718,10 +718,14 @@ class RoomEngine:
                 self._chore(self._save(live))
 
     async def _save(self, live: LiveRoom) -> None:
-        room = live.durable
+        room, before = live.durable, live.saved
         live.saved = room.version
         data = await asyncio.to_thread(codec.encode_room, room)
-        await self._log.save_snapshot(room.id, Snapshot(room.version, codec.ROOM_FORM, data))
+        try:
+            await self._log.save_snapshot(room.id, Snapshot(room.version, codec.ROOM_FORM, data))
+        except Unavailable as unavailable:
+            live.saved = before  # nothing hangs on it; the next one will do
+            log.warning("a snapshot was not saved", room=room.id, reason=str(unavailable))
 
     @property
     def rooms_in_memory(self) -> int:

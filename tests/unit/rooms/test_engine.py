@@ -109,6 +109,28 @@ async def test_ro1_a_snapshot_that_cannot_be_read_is_passed_over() -> None:
     assert (await service_on(log).open(room)).durable == expected
 
 
+async def test_ro1_a_snapshot_that_cannot_be_saved_is_saved_another_time() -> None:
+    class FullLog(MemoryEventLog):
+        full = True
+
+        async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
+            if self.full:
+                raise LogUnavailable("The snapshot was not saved.", "The disk is full.")
+            await super().save_snapshot(room, snapshot)
+
+    log = FullLog()
+    service = service_on(log)
+    room = await talkative_room(service, BOUNDS.snapshot_every)
+    live = await service.open(room)
+    assert live.saved == 0
+    log.full = False
+    for number in range(BOUNDS.snapshot_every):
+        await run(service, room, "gm", Say(room=room, id=f"t{number}", text="again"))
+    await service.engine.close()
+    assert live.saved >= BOUNDS.snapshot_every
+    assert await log.snapshot_at(room, live.durable.version) is not None
+
+
 async def test_ro1_a_room_is_loaded_once_however_many_ask() -> None:
     log = CountingLog()
     room = await talkative_room(service_on(log), 30)
