@@ -51,6 +51,9 @@ class Answered(msgspec.Struct, frozen=True):
     offset: int
     result: msgspec.Raw = NOTHING
 
+    def __repr__(self) -> str:
+        return f"done at {self.offset} {bytes(self.result).decode()}"
+
 
 @dataclass(eq=False)
 class Sent:

@@ -136,6 +136,11 @@ class Line:
             self.down.put(lambda: self._client.closed(self, int(code)))
             self.server.process.call_soon(self._lost)
 
+    def part(self, code: CloseCode) -> bool:
+        """See `Wire`."""
+        self.close(code)
+        return True
+
     def allow(self, size: int) -> None:
         """See `Wire`."""
 

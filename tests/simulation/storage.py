@@ -222,10 +222,14 @@ class SimulatedLog(MemoryEventLog):
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """See the contract."""
         deadline = await self._there()
-        ends = {room: MemoryEventLog.head(self, room) for room in rooms}
-        found = {room: await end for room, end in ends.items()}
+        streams = self.store.streams
+        found = {
+            room: Head(streams[room].epoch, len(streams[room].events))
+            for room in rooms
+            if room in streams
+        }
         await self._trip(deadline)
-        return {room: end for room, end in found.items() if end is not None}
+        return found
 
     async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
         """See the contract."""
