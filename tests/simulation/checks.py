@@ -24,6 +24,7 @@ from tableforge.errors import TableForgeError
 from tableforge.protocol import codec
 from tableforge.rooms.engine import RoomEngine
 from tableforge.rooms.views import Viewed, view
+from tests.reader import JsonObject, canonical
 from tests.simulation.process import Clock
 from tests.simulation.storage import Database
 
@@ -304,6 +305,13 @@ class Checks:
                 self.complain(f"{sent.name} was told {sent.outcome}, but is at {offset}")
             seen.add(key)
             last = key
+
+    def screen(self, who: str, room: str, view: JsonObject) -> None:
+        """What a client folded is what it would be shown now."""
+        online = frozenset(member["id"] for member in view["members"] if member["online"])
+        expected = redact(self.history(room).states[-1], who, online=online)
+        if canonical(view) != canonical(msgspec.json.decode(codec.encode(expected))):
+            self.complain(f"{who} sees {room} as it is not: {view}, not {expected}")
 
     def memory(self, server: str, engine: RoomEngine) -> None:
         """What a server holds is a state that the log had."""

@@ -14,6 +14,7 @@ from tableforge.errors import TableForgeError
 from tableforge.protocol import codec
 from tableforge.protocol.channels import room_channel, room_of
 from tableforge.rooms.live import Reply
+from tests.reader import Reader
 from tests.simulation.checks import NOTHING, TEMPORARY, Answered, Refusal, Sent
 from tests.simulation.servers import Line, Server
 
@@ -95,6 +96,8 @@ class Client:
         self.process = world.process
         self.user = user
         self.positions: dict[str, tuple[str, int]] = {}
+        self.views: dict[str, Reader] = {}
+        """Each room as it is on this client's screen; left out in most runs, to save time."""
         self.on: set[str] = set()
         self._joining: set[str] = set()
         self.out: set[str] = set()
@@ -194,6 +197,8 @@ class Client:
         epoch, position = self.positions[room]
         self._checks.heard(self.user, room, position, pub.offset, bytes(pub.data))
         self.positions[room] = (epoch, pub.offset)
+        if room in self.views:
+            self.views[room].take(msgspec.json.decode(pub.data), pub.offset)
 
     # Channels
 
@@ -234,6 +239,8 @@ class Client:
         floor = max(floor, self.positions.get(room, ("", 0))[1])
         self._checks.snapshot(self.user, room, floor, shown.offset, bytes(shown.room))
         self.positions[room] = (shown.epoch, shown.offset)
+        if self._world.has_screens:
+            self.views[room] = Reader(msgspec.json.decode(shown.room))
 
     # Commands
 

@@ -60,6 +60,7 @@ class World:
         self.exchange = Exchange(fate=self._bus_fate, silence_seconds=SILENCE_SECONDS)
         self.bus_is_dead = False
         self.peace = False
+        self.has_screens = self.chance.random() < 0.3
         self._numbers = 0
         self._faults = 0
         self.rooms = [f"room{number}" for number in range(self.chance.choice((1, 1, 2)))]
@@ -282,6 +283,9 @@ class World:
                 self.checks.log(room, given)
             for server in self.servers:
                 self.checks.memory(server.name, server.engine)
+            for client in self.clients:
+                for room, reader in client.views.items():
+                    self.checks.screen(client.user, room, reader.view)
 
     def _apart(self) -> str | None:
         """Who does not hold what the log holds, or waits for an answer; None if all is well."""
