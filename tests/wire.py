@@ -36,6 +36,11 @@ class Wire:
         if self._connections is not None:
             loop.call_later(0.01, self._connections.discard, self)
 
+    def part(self, code: CloseCode) -> bool:
+        """Its peer never waits for anything."""
+        self.close(code)
+        return True
+
 
 def connected(hub: Hub, wire: Wire, *channels: str) -> Session:
     session = Session(wire, client=f"c{id(wire)}", user="u", name="U", session_id="s")

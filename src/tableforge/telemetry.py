@@ -117,6 +117,7 @@ class Counters:
         "connections",
         "instance",
         "instances",
+        "instances_cut_off",
         "messages_in",
         "messages_out",
         "pool_busy",
@@ -148,6 +149,7 @@ class Counters:
         self.sent_away_rebalance = 0
         self.instances: dict[str, int] = {}
         """How many instances the registry names, by their state."""
+        self.instances_cut_off = 0
         self.instance: tuple[str, str] = ("", "")
         """The instance's id and the program's version."""
 
@@ -329,6 +331,14 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
             ("state",),
         ),
         [((state,), known) for state, known in count.instances.items()],
+    )
+    yield (
+        Declared(
+            "instances_cut_off",
+            "gauge",
+            "Living instances that do not reach the bus: the others read the log for what they do.",
+        ),
+        single(count.instances_cut_off),
     )
     yield (
         Declared(

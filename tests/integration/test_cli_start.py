@@ -154,10 +154,10 @@ def test_settings_that_make_no_sense_are_told_all_at_once(tmp_path: Path) -> Non
     ]
 
 
-def test_the_fleet_is_not_served(tmp_path: Path) -> None:
+def test_a_fleet_must_share_its_admin_token(tmp_path: Path) -> None:
     lines = refusal(tableforge("serve", folder=tmp_path, DATABASE_HOST="db.example.org"))
     assert lines[0] == "One setting cannot be used, so nothing was started:"
-    assert "DATABASE_HOST" in lines[1]
+    assert "ADMIN_TOKEN is not set" in lines[1]
 
 
 def test_the_database_is_damaged(tmp_path: Path, port: str) -> None:

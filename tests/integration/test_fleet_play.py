@@ -1,14 +1,15 @@
 """One table over two instances: whatever happens through the one is there through the other."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from tableforge.ops.servers import PostgresServer, RedisServer
 from tests.fleet import FleetProcesses, fleet
-from tests.integration.raw_client import Raw, table
+from tests.cutting_proxy import CuttingProxy
+from tests.integration.raw_client import DEADLINE, Raw, table
 from tests.server_process import Person, ServerProcess
 from tests.services import run_sql
 
@@ -223,3 +224,51 @@ async def test_a_position_of_one_instance_is_good_at_the_other(two: FleetProcess
         )
         assert again["recovered"] is True
         assert [one["offset"] for one in again["publications"]] == said
+
+
+async def test_what_an_instance_does_that_cannot_reach_the_bus_is_read_from_the_log(
+    two: FleetProcesses, redis: RedisServer
+) -> None:
+    """The others' own way to the bus is whole: they know of it from the registry."""
+    first = two.instances[0]
+    async with CuttingProxy(redis.port) as proxy:
+        cut_off = await asyncio.to_thread(
+            two.add, INSTANCE_ID="cut-off", REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0"
+        )
+        try:
+            room, (mara, bo) = await table(first, "Bo")
+            async with Raw(first, mara.token) as here, Raw(cut_off, bo.token) as there:
+                for raw in (here, there):
+                    await raw.subscribe(f"room:{room}")
+                proxy.swallowing = True
+                await until(lambda: "ok" not in bus_of(cut_off).values())
+                await until(lambda: metric(first, "instances_cut_off") == 1)
+                assert set(bus_of(first).values()) == {"ok"}
+                before = metric(first, 'db_query_duration_seconds_count{statement="log_heads"}')
+                said = await there.command(room, "chat.say", text="can you hear me?")
+                heard = await here.wait_for_offset(room, said["offset"])
+                assert heard[-1]["data"]["text"] == "can you hear me?"
+                after = metric(first, 'db_query_duration_seconds_count{statement="log_heads"}')
+                assert after > before
+        finally:
+            two.instances.remove(cut_off)
+            await asyncio.to_thread(cut_off.stop)
+
+
+def bus_of(server: ServerProcess) -> dict[str, str]:
+    """How an instance says the bus is doing."""
+    found: dict[str, str] = httpx.get(f"{server.url}/ready", timeout=10).json()["bus"]
+    return found
+
+
+def metric(server: ServerProcess, name: str) -> float:
+    """One line of an instance's metrics."""
+    lines = httpx.get(f"{server.url}/metrics", timeout=10).text.splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name)), 0.0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that an instance tells."""
+    async with asyncio.timeout(DEADLINE):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)

@@ -14,6 +14,7 @@ from tests.server_process import Person, ServerProcess
 
 CALLS = {
     "GET /health", "GET /ready", "GET /metrics",
+    "GET /api/admin/instances", "POST /api/admin/instances/{instance}/drain",
     "POST /api/session", "GET /api/session", "PATCH /api/session", "DELETE /api/session",
     "POST /api/session/recovery",
     "GET /api/rooms", "POST /api/rooms",

@@ -309,7 +309,7 @@ async def test_ht14_metrics_can_be_turned_off(opened: Opened) -> None:
 
 def test_ht20_alive_and_ready_are_told_without_a_host(server: ServerProcess) -> None:
     assert httpx.get(f"{server.url}/health").json() == {"status": "alive"}
-    assert httpx.get(f"{server.url}/ready").json() == {"status": "ready"}
+    assert httpx.get(f"{server.url}/ready").json() == {"status": "ready", "bus": {}}
     with socket.create_connection(("127.0.0.1", server.port)) as wire:
         wire.sendall(b"GET /health HTTP/1.0\r\n\r\n")
         assert wire.recv(100).startswith(b"HTTP/1.1 200 OK")

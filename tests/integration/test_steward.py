@@ -84,7 +84,6 @@ class Member:
             rooms=lambda: 3,
             draining=lambda: self.draining,
             cut_off=lambda: self.cut_off,
-            cut_off=lambda: False,
             drain=self.drain,
             superseded=self.supersede,
             instances=self.instances or None,

@@ -128,6 +128,10 @@ class Line:
     def close(self, code: CloseCode, reason: str = "") -> None:
         self.closed = code
 
+    def part(self, code: CloseCode) -> bool:
+        self.close(code)
+        return True
+
 
 def payload_of(frame: bytes) -> bytes:
     """A server's text frame without its header."""

@@ -59,6 +59,8 @@ CHANNEL_BYTES = 255
 CHANNELS_MAX = 128
 ID_MAX = 2**32 - 1
 HISTORY_MAX = 1000
+LIVELY_SECONDS = 5.0
+"""Who was answered within this time is likely to command again soon."""
 WAITING_MAX = 256
 """Commands of one connection that may wait behind one that takes its time."""
 REJECT_UNRECOVERED = 2
@@ -150,6 +152,9 @@ class Conversation:
         self._closed = False
         self._waiting: deque[ClientCommand] = deque()
         self._pinged_at: float | None = None
+        self._in_hand = 0
+        self._answered_at = float("-inf")
+        self._then: Callable[[], None] | None = None
 
     # From the wire
 
@@ -184,6 +189,16 @@ class Conversation:
         if session is not None:
             self.session = None
             self._hub.disconnected(session)
+
+    def at_rest(self, then: Callable[[], None]) -> bool:
+        """Whether the peer waits for nothing, and is not about to: who just commanded is likely to command again, and
+        would do so into a connection that ends. If not, `then` is called behind its next answer.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._in_hand and now - self._answered_at > LIVELY_SECONDS:
+            return True
+        self._then = then
+        return False
 
     def due(self, now: float) -> float | None:
         """The wheel's call: before the connect the deadline, afterwards pings and what became of the last one."""
@@ -547,7 +562,10 @@ class Conversation:
             self._reply(ServerReply(command_id, error=failure))
             return
 
+        self._in_hand += 1
+
         def answer(outcome: Reply | TableForgeError) -> None:
+            self._in_hand -= 1
             if self._closed:
                 return
             if isinstance(outcome, TableForgeError):
@@ -558,6 +576,10 @@ class Conversation:
                 session.write(
                     text_frame(b'{"id":%d,"rpc":{"data":%b}}' % (command_id, _encode(outcome)))
                 )
+            loop = asyncio.get_running_loop()
+            self._answered_at = loop.time()
+            if self._then is not None and not self._in_hand:
+                loop.call_soon(self._then)
 
         try:
             command = codec.decode_command(rpc.data)

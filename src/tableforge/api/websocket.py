@@ -27,6 +27,7 @@ from tableforge.api.edge import session_cookie
 from tableforge.api.peers import Peer, host_is_served, origin_is_ours, peer_of
 from tableforge.config import Settings
 from tableforge.errors import TableForgeError
+from tableforge.hub.session import PARTING_SECONDS
 from tableforge.hub.wheel import TimingWheel
 from tableforge.protocol.close_codes import CloseCode
 from tableforge.telemetry import COUNTERS
@@ -296,6 +297,15 @@ class Connection(asyncio.Protocol):
             self._protocol.send_close(int(code), reason or code.reason)
             self._flush()
         self._loop.call_later(CLOSING_SECONDS, self._transport.abort)
+
+    def part(self, code: CloseCode) -> bool:
+        """See `Wire`."""
+        conversation = self._conversation
+        if conversation is None or conversation.at_rest(lambda: self.close(code)):
+            self.close(code)
+            return True
+        self._loop.call_later(PARTING_SECONDS, self.close, code)
+        return False
 
     def _end_conversation(self) -> None:
         conversation, self._conversation = self._conversation, None

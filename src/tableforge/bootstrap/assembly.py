@@ -69,7 +69,6 @@ async def assemble(
     A fleet's database need not be there yet: `/ready` says so until it is.
     """
     is_fleet = settings.database.chosen
-    settings.storage.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with (shared if is_fleet else embedded)(settings) as store:
         hub = Hub()
         audience = Audience(hub)
@@ -115,6 +114,7 @@ async def assemble(
             connections=lambda: COUNTERS.connections,
             rooms=lambda: engine.rooms_in_memory,
             draining=draining,
+            cut_off=fleet.cut_off if fleet is not None else bool,
             drain=lambda: stop(None),
             superseded=stop,
             instances=fleet.instances if fleet is not None else None,
@@ -129,7 +129,7 @@ async def assemble(
 
         async with contextlib.AsyncExitStack() as stack:
             if fleet is not None:
-                await fleet.start(engine)
+                await fleet.start(engine, doubtful=steward.others_cut_off)
                 stack.push_async_callback(fleet.close)
             stack.push_async_callback(steward.close)
             ready = asyncio.create_task(start())

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +26,8 @@ from tableforge.rooms.following import Follower
 
 NOTICES_SECONDS = 1.0
 """How often notices are looked for while the bus carries them."""
+TRUSTED_SECONDS = 30.0
+"""How long sessions in memory count while nothing can be heard of sign-outs, neither from the bus nor the database."""
 POSITIONS_SECONDS = 2.0
 """How often a room's position is compared with the log's while the bus carries it."""
 LEAVING_SECONDS = 2.0
@@ -75,7 +77,7 @@ class Fleet:
         self.notices = Notices(
             store.database,
             hint=self.backplane.hint,
-            trusted_seconds=knobs.expiry_seconds,
+            trusted_seconds=TRUSTED_SECONDS,
         )
         self.instances = Instances(
             store.database,
@@ -108,10 +110,15 @@ class Fleet:
         """How the servers of the bus are doing; none without a bus."""
         return self.bus.servers() if self.bus is not None else ()
 
-    async def start(self, engine: RoomEngine) -> None:
+    def cut_off(self) -> bool:
+        """Whether a server of the bus does not carry what this instance tells."""
+        return any(server.trouble for server in self.bus_servers())
+
+    async def start(self, engine: RoomEngine, *, doubtful: Callable[[], bool]) -> None:
         """Hear the others from now on; the database need not be there yet."""
         self._engine = engine
-        self.follower.follow(engine)
+        self._doubtful = doubtful
+        self.follower.follow(engine, doubtful=doubtful)
         await self.backplane.start(self.follower, self.presence, self.notices)
 
     async def enter(self) -> None:
@@ -171,7 +178,9 @@ class Fleet:
         ]
 
     def _carried(self, room: str) -> bool:
-        return self.bus is not None and self.bus.carries(room_channel(room))
+        """Whether silence on a room's channel means anything: not while some instance cannot be heard there."""
+        bus = self.bus
+        return bus is not None and bus.carries(room_channel(room)) and not self._doubtful()
 
     def _moved(
         self,

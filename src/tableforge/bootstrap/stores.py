@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tableforge.config import Settings
 from tableforge.database import Database
+from tableforge.database.disks import data_folder
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import EventLog
 from tableforge.library.asset_stores import FolderBytes, shared_bytes
@@ -53,6 +54,8 @@ async def shared(settings: Settings) -> AsyncIterator[Store]:
     from tableforge.database.postgres import PostgresDatabase
     from tableforge.eventlog.postgres import PostgresEventLog
 
+    with data_folder(settings.storage.folder):
+        pass  # what lies there is only a copy: pictures that were served lately, uploads under way
     async with PostgresDatabase(settings.database, settings.serving.instance_id) as database:
         log = PostgresEventLog(
             database, commit_interval=settings.eventlog.commit_interval_ms / 1000

@@ -1,8 +1,12 @@
 """The disk that a folder lies on: what kind it is, and how much room is left."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tableforge.errors import StartRefused
 
 NETWORK = frozenset(
     {
@@ -68,3 +72,23 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
         if folder.is_relative_to(place) and len(place) >= len(best):
             best, kind = place, form
     return kind
+
+
+@contextlib.contextmanager
+def data_folder(folder: Path) -> Iterator[None]:
+    """Make the data folder, and do there what a start needs; raises `StartRefused` when the disk does not let us."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StartRefused(
+            "The server did not start.",
+            f"The data folder {folder} is a file or lies below one, so it is no folder.",
+            "Move that file away, or point TABLEFORGE_DATA at a folder.",
+        ) from error
+    except OSError as error:
+        raise StartRefused(
+            "The server did not start.",
+            f"The data folder {folder} cannot be written: {error.strerror}.",
+            "Give this user the right to write there, or point TABLEFORGE_DATA at another folder.",
+        ) from error

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
+from tableforge.database.disks import data_folder
 from tableforge.database.migrations import Script, scripts
 from tableforge.errors import StartRefused
 from tableforge.telemetry import STATEMENTS
@@ -169,21 +170,8 @@ class SqliteDatabase:
         await asyncio.to_thread(self._close)
 
     def _open(self) -> None:
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with data_folder(self._folder):
             self._lock = FolderLock(self._folder)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise StartRefused(
-                "The server did not start.",
-                f"The data folder {self._folder} is a file or lies below one, so it is no folder.",
-                "Move that file away, or point TABLEFORGE_DATA at a folder.",
-            ) from error
-        except OSError as error:
-            raise StartRefused(
-                "The server did not start.",
-                f"The data folder {self._folder} cannot be written: {error.strerror}.",
-                "Give this user the right to write there, or point TABLEFORGE_DATA at another folder.",
-            ) from error
         try:
             self._writer = connect(self.path)
             try:

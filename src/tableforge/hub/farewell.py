@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from secrets import SystemRandom
 
 from tableforge.hub.hub import Hub
-from tableforge.hub.session import Session, Wire
+from tableforge.hub.session import PARTING_SECONDS, Session, Wire
 from tableforge.protocol.close_codes import CloseCode
 from tableforge.telemetry import COUNTERS
 
@@ -46,22 +46,24 @@ async def send_away(
 ) -> None:
     """Close every connection with 3001, spread over at most this time; those that come meanwhile as well.
 
-    Connections that have not said who they are go first. Returns once all were told, which is early if they are few.
+    Connections that have not said who they are go first. Returns once all are about to go, which is early if they are few.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + over_seconds
     told: set[Wire] = set()
-    carry = 0.0
+    carry = parted = 0.0
     while True:
         waiting = [wire for wire in connections() if wire not in told]
         if not waiting:
+            await asyncio.sleep(parted - loop.time())
             return
         left = deadline - loop.time()
         carry += max(len(waiting) / max(left, SLICE_SECONDS), PACE_MIN) * SLICE_SECONDS
         for wire in in_order(waiting, hub)[: int(carry)]:
             told.add(wire)
             COUNTERS.sent_away_drain += 1
-            wire.close(CloseCode.SHUTDOWN)
+            if not wire.part(CloseCode.SHUTDOWN):
+                parted = loop.time() + PARTING_SECONDS
         carry -= int(carry)
         await asyncio.sleep(SLICE_SECONDS if left > 0 else 0)
 

@@ -6,6 +6,9 @@ from typing import Protocol
 from tableforge.protocol.close_codes import CloseCode
 from tableforge.telemetry import COUNTERS
 
+PARTING_SECONDS = 1.0
+"""How long a close waits for a moment at which it cuts off no answer."""
+
 
 class Wire(Protocol):
     """What a session needs of its connection."""
@@ -17,6 +20,13 @@ class Wire(Protocol):
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Send a close frame and end the connection soon."""
+        ...
+
+    def part(self, code: CloseCode) -> bool:
+        """The same at a moment when the peer waits for no answer: what is under way, or to be expected, comes first.
+
+        Returns whether that is now; otherwise it is within `PARTING_SECONDS`.
+        """
         ...
 
     def allow(self, size: int) -> None:

@@ -53,7 +53,7 @@ def state_of(instance: Instance) -> State:
 class Steward:
     """The background work of one instance, from when it has its place in the registry until it stops.
 
-    `connections` and `rooms` count what it carries, `draining` says whether it is about to stop, `drain` makes it so.
+    `connections` and `rooms` count what it carries, `cut_off` whether the bus carries nothing of it; `draining` says whether it is about to stop, `drain` makes it so.
     `superseded` is called if another process took our place in the registry while we were silent: this one must stop.
     """
 
@@ -66,6 +66,7 @@ class Steward:
         connections: Callable[[], int],
         rooms: Callable[[], int],
         draining: Callable[[], bool],
+        cut_off: Callable[[], bool],
         drain: Callable[[], None],
         superseded: Callable[[StartRefused], None],
         instances: Instances | None = None,
@@ -77,6 +78,7 @@ class Steward:
         self._connections = connections
         self._rooms = rooms
         self._draining = draining
+        self._cut_off = cut_off
         self._drain = drain
         self._superseded = superseded
         self._instances = instances
@@ -116,6 +118,10 @@ class Steward:
             has_bus=self._me.has_bus,
         )
         return sorted((mine, *self._others), key=lambda one: one.id)
+
+    def others_cut_off(self) -> bool:
+        """Whether some other instance is known to serve without reaching the bus."""
+        return any(one.alive and one.load.cut_off for one in self._others)
 
     async def drain(self, instance_id: str) -> Drain:
         """Have an instance drain and stop, as if it had been sent SIGTERM; raises NotFound, `DatabaseUnavailable`."""
@@ -191,6 +197,7 @@ class Steward:
                 self._silent = True
         states = [state_of(one) for one in self.listing()]
         COUNTERS.instances = {state: states.count(state) for state in STATES}
+        COUNTERS.instances_cut_off = sum(one.alive and one.load.cut_off for one in self.listing())
         await asyncio.sleep(self._knobs.heartbeat_seconds)
 
     def _measure(self) -> Load:
@@ -203,6 +210,7 @@ class Steward:
             cpu=round((used - used_then) / max(now - then, 1e-3), 3),
             loop_lag_ms=round(lag * 1000, 1),
             draining=self._draining(),
+            cut_off=self._cut_off(),
         )
 
     async def _tell(self, instances: Instances) -> None:
@@ -245,4 +253,4 @@ class Steward:
         for session in cheapest_first(here, self._hub)[:count]:
             del self._movable[session]
             COUNTERS.sent_away_rebalance += 1
-            session.wire.close(CloseCode.REBALANCE)
+            session.wire.part(CloseCode.REBALANCE)

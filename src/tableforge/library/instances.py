@@ -32,6 +32,7 @@ ENTER = Statement(
     " AND (o.id = ?1 OR NOT (o.has_bus AND o.scaling AND CAST(?4 AS boolean) AND CAST(?5 AS boolean))))"
     " ON CONFLICT (id) DO UPDATE SET incarnation = excluded.incarnation, version = excluded.version,"
     " started = excluded.started, seen = excluded.seen, connections = 0, rooms = 0, cpu = 0, loop_lag_ms = 0,"
+    " cut_off = false,"
     " draining = false, drain_asked = false, weight = excluded.weight, has_bus = excluded.has_bus,"
     " scaling = excluded.scaling",
 )
@@ -45,9 +46,9 @@ HEARTBEAT = Statement(
     "instance.heartbeat",
     "WITH mine AS (UPDATE instances SET seen = clock_timestamp(), connections = CAST(?3 AS bigint),"
     " rooms = CAST(?4 AS bigint), cpu = CAST(?5 AS double precision), loop_lag_ms = CAST(?6 AS double precision),"
-    " draining = CAST(?7 AS boolean) WHERE id = ?1 AND incarnation = ?2 RETURNING id)"
+    " draining = CAST(?7 AS boolean), cut_off = CAST(?8 AS boolean) WHERE id = ?1 AND incarnation = ?2 RETURNING id)"
     " SELECT id, incarnation, version, CAST(EXTRACT(EPOCH FROM started) AS double precision),"
-    " CAST(EXTRACT(EPOCH FROM seen) AS double precision), connections, rooms, cpu, loop_lag_ms, draining, weight,"
+    " CAST(EXTRACT(EPOCH FROM seen) AS double precision), connections, rooms, cpu, loop_lag_ms, draining, cut_off, weight,"
     " has_bus, drain_asked, CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision),"
     " (SELECT count(*) FROM mine)"
     " FROM instances ORDER BY seen DESC LIMIT 1000",
@@ -88,13 +89,17 @@ class Myself(Struct, frozen=True, kw_only=True):
 
 
 class Load(Struct, frozen=True, kw_only=True):
-    """What an instance carries now. `cpu` is its share of one core, `loop_lag_ms` the worst delay of its event loop lately."""
+    """What an instance carries now. `cpu` is its share of one core, `loop_lag_ms` the worst delay of its event loop lately.
+
+    `cut_off` is whether a server of the bus does not carry its messages: the others do not hear of what it does.
+    """
 
     connections: int = 0
     rooms: int = 0
     cpu: float = 0.0
     loop_lag_ms: float = 0.0
     draining: bool = False
+    cut_off: bool = False
 
 
 class Instance(Struct, frozen=True, kw_only=True):
@@ -218,6 +223,7 @@ class Instances:
             load.cpu,
             load.loop_lag_ms,
             load.draining,
+            load.cut_off,
         )
         now = self._clock()
         # What we could not observe is not held against the others.
@@ -243,13 +249,18 @@ class Instances:
         (id_, incarnation, version, started, seen, connections, rooms, cpu, lag, draining) = row[
             :10
         ]
-        weight, has_bus, _, now, _ = row[10:]
+        cut_off, weight, has_bus, _, now, _ = row[10:]
         origin = origin_of(id_, incarnation)
         if origin == self.me.origin:
             seen, silent = now, 0.0
         else:
             load = Load(
-                connections=connections, rooms=rooms, cpu=cpu, loop_lag_ms=lag, draining=draining
+                connections=connections,
+                rooms=rooms,
+                cpu=cpu,
+                loop_lag_ms=lag,
+                draining=draining,
+                cut_off=cut_off,
             )
             known = before.get(origin)
             if known is None:

@@ -57,6 +57,7 @@ class Follower:
         self._deleted = deleted
         self._forgotten = forgotten
         self._engine: RoomEngine | None = None
+        self._doubtful: Callable[[], bool] = bool
         self._early: dict[str, dict[int, StoredEvent]] = {}
         self._asked: dict[LiveRoom, asyncio.Future[Head | None]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -68,8 +69,12 @@ class Follower:
         assert self._engine is not None
         return self._engine
 
-    def follow(self, engine: RoomEngine) -> None:
-        """Begin to watch over the rooms of this engine; `close` ends it."""
+    def follow(self, engine: RoomEngine, *, doubtful: Callable[[], bool] = bool) -> None:
+        """Begin to watch over the rooms of this engine; `close` ends it.
+
+        While it is `doubtful` whether the bus brings everything, since some instance cannot reach it, the log is asked.
+        """
+        self._doubtful = doubtful
         self._engine = engine
         self._start(self._watch())
 
@@ -233,7 +238,7 @@ class Follower:
             now = time.monotonic()
             if now - checked >= self._check_interval:
                 checked = now
-            elif bus is not None:
+            elif bus is not None and not self._doubtful():
                 rooms = [live for live in rooms if not bus.carries(room_channel(live.id))]
             if rooms:
                 try:

@@ -1,5 +1,5 @@
 -- The instances of the fleet: who they are, when they were heard of by the database's clock, and their load in their own
--- words. `scaling` is whether an instance would serve beside others, `drain_asked` an order that its next heartbeat reads.
+-- words. `cut_off` is whether it cannot reach a server of the bus, `scaling` is whether an instance would serve beside others, `drain_asked` an order that its next heartbeat reads.
 CREATE TABLE instances (
     id text PRIMARY KEY,
     incarnation text NOT NULL,
@@ -10,6 +10,7 @@ CREATE TABLE instances (
     rooms bigint NOT NULL DEFAULT 0,
     cpu double precision NOT NULL DEFAULT 0,
     loop_lag_ms double precision NOT NULL DEFAULT 0,
+    cut_off boolean NOT NULL DEFAULT false,
     draining boolean NOT NULL DEFAULT false,
     drain_asked boolean NOT NULL DEFAULT false,
     weight integer NOT NULL DEFAULT 1,
