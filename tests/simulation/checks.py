@@ -33,6 +33,8 @@ TOLD = re.compile(
     re.DOTALL,
 )
 SEED = b"\0" * 16
+LAGGING_EVENTS = 40
+"""How far an instance may lag behind, in events, for what the checks of order make of it."""
 TEMPORARY = {429, 503}
 NOTHING = msgspec.Raw(b"")
 
@@ -236,16 +238,6 @@ class Checks:
         follows = self.decided(history.states[first - 1], sent.user, sent.command)
         if isinstance(follows, TableForgeError) or len(follows) != len(made):
             self.complain(f"{sent.name} at {first} does not follow from the room before it")
-        before = sent.behind
-        if (
-            before is not None
-            and isinstance(before.outcome, Answered)
-            and before.attempts == sent.attempts == 1
-            and before.line is sent.line
-            and before.command.room == sent.command.room
-            and before.outcome.offset > outcome.offset
-        ):
-            self.complain(f"{sent.name} at {outcome.offset} overtook {before.name}")
 
     def decided(
         self, room: Room, user: str, command: Command | HouseCommand
@@ -305,6 +297,33 @@ class Checks:
                 self.complain(f"{sent.name} was told {sent.outcome}, but is at {offset}")
             seen.add(key)
             last = key
+
+    def order(self) -> None:
+        """What a client sent in a row on one connection, and once, is in the log in that order.
+
+        Unless the first would have been refused a little earlier: then an instance that lagged behind had to ask the log
+        before it could carry it out, and what came behind it did not wait.
+        """
+        for sent in self.commands.values():
+            before = sent.behind
+            if (
+                before is not None
+                and before.command.room == sent.command.room
+                and before.line is sent.line
+                and before.attempts == sent.attempts == 1
+                and isinstance(before.outcome, Answered)
+                and isinstance(sent.outcome, Answered)
+                and bytes(before.outcome.result)
+                and bytes(sent.outcome.result)
+                and before.outcome.offset > sent.outcome.offset
+                and not self._was_refusable(before, before.outcome.offset)
+            ):
+                self.complain(f"{sent.name} overtook {before.name}")
+
+    def _was_refusable(self, sent: Sent, offset: int) -> bool:
+        states = self.history(sent.command.room).states[max(0, offset - LAGGING_EVENTS) : offset]
+        decided = [self.decided(state, sent.user, sent.command) for state in states]
+        return any(not isinstance(one, tuple) or not one for one in decided)
 
     def screen(self, who: str, room: str, view: JsonObject) -> None:
         """What a client folded is what it would be shown now."""

@@ -25,7 +25,7 @@ from tests.simulation.servers import Server
 from tests.simulation.storage import CommitFate, Database
 
 SILENCE_SECONDS = 0.4
-PEACE_SECONDS = 12.0
+PEACE_SECONDS = 5.0
 """How long it may take after the last fault until everybody holds the same."""
 CHECK_EVERY = 0.05
 LAST_WORDS_SECONDS = 0.3
@@ -42,8 +42,8 @@ class Outcome:
     commands: int
     deliveries: int
     faults: int
-    seconds: float
-    """Simulated ones, until everybody agreed."""
+    settled_seconds: float
+    """Simulated ones, from the last fault until everybody held the same."""
     trace: list[str]
 
 
@@ -258,6 +258,7 @@ class World:
         clock.run(lambda: not (self._playing or self._striking) or bool(clock.failures), 120.0)
         clock.note("-- peace")
         self.peace = True
+        struck = clock.now
         if not clock.failures:
             self._settle()
         return Outcome(
@@ -266,7 +267,7 @@ class World:
             commands=commands,
             deliveries=self.checks.deliveries,
             faults=self._faults,
-            seconds=clock.now,
+            settled_seconds=clock.now - struck,
             trace=clock.trace or [],
         )
 
@@ -281,6 +282,7 @@ class World:
         if not clock.failures:
             for room, given in self._opened.items():
                 self.checks.log(room, given)
+            self.checks.order()
             for server in self.servers:
                 self.checks.memory(server.name, server.engine)
             for client in self.clients:
