@@ -22,11 +22,16 @@ Say = Callable[[str], None]
 
 
 @pytest.fixture
-def say(request: pytest.FixtureRequest) -> Say:
+def say(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Say:
     """Tells whoever runs the tests what was measured."""
     terminal = request.config.pluginmanager.get_plugin("terminalreporter")
     assert terminal is not None
-    return lambda line: terminal.write_line(f"\n{line}")
+
+    def tell(line: str) -> None:
+        with capsys.disabled():
+            terminal.write_line(f"\n{line}")
+
+    return tell
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +94,13 @@ async def test_a_rolling_restart_is_no_failure_to_users_of_the_library(
             await library.go_on()
         done = time.monotonic()
         evened = await even(fleet)
+        spread = await asyncio.to_thread(fleet.spread)
         moved = sum(len(player.lost_at) for player in library.players)
         await library.end()
         waits = library.company.replies.took
         say(
             f"{library.company.acknowledged} acknowledged; {moved} reconnects; instances ended after {took} s;"
-            f" spread {fleet.spread()}, even after {evened and evened - done:.1f} s;"
+            f" spread {spread}, even after {evened and evened - done:.1f} s;"
             f" a command took {median(waits) / 1000:.1f} ms, at most {max(waits) / 1e6:.2f} s"
         )
     assert library.company.wrongs.said == []
