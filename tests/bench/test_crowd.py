@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tableforge.bench.crowd import Crowd
+from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.bench.tables import lay
 from tableforge.protocol.rest_client import RestClient
-from tests.cutting_proxy import CuttingProxy
 from tests.server_process import running
 
 USERS = 10
@@ -29,7 +29,7 @@ async def test_players_who_are_cut_off_come_back_and_go_on(tmp_path: Path) -> No
             lambda: lay(client, users=USERS, room_size=ROOM_SIZE, progress=lambda number: None)
         )
         client.close()
-        async with CuttingProxy(server.port) as proxy:
+        async with FaultyProxy(server.port) as proxy:
             crowd = Crowd([("127.0.0.1", proxy.port)], seats, rate=20, warm_up=0, rounds=ROUNDS)
             await crowd.sit_down()
             half = crowd.total // 2
@@ -57,7 +57,7 @@ async def test_a_move_due_while_its_player_is_away_is_an_error(tmp_path: Path) -
             lambda: lay(client, users=2, room_size=2, progress=lambda number: None)
         )
         client.close()
-        async with CuttingProxy(server.port) as proxy:
+        async with FaultyProxy(server.port) as proxy:
             crowd = Crowd([("127.0.0.1", proxy.port)], seats, rate=1000, warm_up=0, rounds=1)
             await crowd.sit_down()
         # The proxy is gone, so nobody comes back.

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import pytest
 
+from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.bus.redis import RedisBus
 from tableforge.config import RedisKnobs
 from tests.bus_instance import CALM, Instance, until
-from tests.cutting_proxy import CuttingProxy
 from tests.memory_bus import Exchange
 
 SILENCE = 0.5
@@ -220,10 +220,10 @@ class RedisWorld:
         self._stack = stack
         self._port = port
         self._number = number
-        self._proxies: dict[str, CuttingProxy] = {}
+        self._proxies: dict[str, FaultyProxy] = {}
 
     async def instance(self, name: str, silence: float = CALM) -> Instance:
-        proxy = await self._stack.enter_async_context(CuttingProxy(self._port))
+        proxy = await self._stack.enter_async_context(FaultyProxy(self._port))
         self._proxies[name] = proxy
         knobs = RedisKnobs(host="127.0.0.1", port=proxy.port, pub_sub_db=self._number)
         bus = RedisBus(knobs, silence_seconds=silence, origin=name)

