@@ -13,10 +13,11 @@ CONTENDED_SECONDS = 1.0
 """How long after a collision writers go round."""
 REMEMBERED_SECONDS = 2.0
 """How long after its last event an instance has a place in the ring."""
-SLOT_MIN_SECONDS = 0.002
+SLOT_MIN_SECONDS = 0.001
 SLOT_MAX_SECONDS = 0.05
-SLOT_COMMITS = 1.5
-"""A slot lasts as long as so many appends of late: time enough to hear that somebody used it."""
+SLOT_COMMITS = 0.6
+"""The length of a slot, in appends of late: whoever uses it is heard of soon after the next one begins. Measured with 100
+members over three instances: shorter ones collide more, longer ones keep writers waiting for turns that nobody takes."""
 
 CHANCE = SystemRandom()
 
