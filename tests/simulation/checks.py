@@ -313,9 +313,9 @@ class Checks:
                 and before.attempts == sent.attempts == 1
                 and isinstance(before.outcome, Answered)
                 and isinstance(sent.outcome, Answered)
-                and bytes(before.outcome.result)
-                and bytes(sent.outcome.result)
                 and before.outcome.offset > sent.outcome.offset
+                and self._made(self.history(sent.command.room), before, before.outcome.offset)
+                and self._made(self.history(sent.command.room), sent, sent.outcome.offset)
                 and not self._was_refusable(before, before.outcome.offset)
             ):
                 self.complain(f"{sent.name} overtook {before.name}")

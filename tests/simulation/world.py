@@ -296,6 +296,8 @@ class World:
                 return f"{client.user} waits for {[sent.name for sent in client.unanswered]}"
             for room in self.rooms:
                 head = self.database.head(room)
+                if client.user not in self.checks.history(room).states[-1].members:
+                    return f"{client.user} has no seat at {room}"
                 if room not in client.on:
                     return f"{client.user} is not on {room}"
                 if client.positions[room][1] != head:
