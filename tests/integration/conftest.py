@@ -55,3 +55,18 @@ def played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def played(played_once: Path, tmp_path: Path) -> Path:
     """A copy of that data folder, below the test's own folder."""
     return Path(shutil.copytree(played_once, tmp_path / "data"))
+
+
+@pytest.fixture
+def say(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], None]:
+    """Tells whoever runs the tests what was measured."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    assert terminal is not None
+
+    def tell(line: str) -> None:
+        with capsys.disabled():
+            terminal.write_line(f"\n{line}")
+
+    return tell

@@ -21,19 +21,6 @@ KILL_EVERY_SECONDS = 20.0
 Say = Callable[[str], None]
 
 
-@pytest.fixture
-def say(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Tells whoever runs the tests what was measured."""
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    assert terminal is not None
-
-    def tell(line: str) -> None:
-        with capsys.disabled():
-            terminal.write_line(f"\n{line}")
-
-    return tell
-
-
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     with scratch() as made:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tableforge.bench.chaos import even
 from tableforge.bench.ground import Ground, Instance, ground
@@ -17,6 +18,8 @@ from tableforge.bench.steady import Company
 from tableforge.bench.tables import Seat, history, lay
 from tableforge.cli.measuring import servers_of_a_fleet
 from tableforge.ops.servers import scratch
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOM_SIZE = 10
 INSTANCES = 2
@@ -84,7 +87,7 @@ class Storm:
             assert peak_bytes(instance) < MEMORY_BYTES
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def storm(soak: bool) -> AsyncIterator[Storm]:
     players = 1000 if soak else 200
     allow_open_files(8 * players + 512)
@@ -107,21 +110,6 @@ async def storm(soak: bool) -> AsyncIterator[Storm]:
                 yield Storm(fleet, company)
             finally:
                 await company.leave()
-
-
-@pytest.fixture
-def say(
-    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], None]:
-    """Tells whoever runs the tests what was measured."""
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    assert terminal is not None
-
-    def tell(line: str) -> None:
-        with capsys.disabled():
-            terminal.write_line(f"\n{line}")
-
-    return tell
 
 
 async def test_all_players_come_back_at_once_and_rooms_are_loaded_once(
