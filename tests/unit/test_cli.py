@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableforge import cli
+from tableforge.cli.conduct import Commands
 from tableforge.errors import StartRefused, TableForgeError, Unavailable
 
 WORDS = ("Nothing was done.", "\n- It rains.\n- It snows.\n", "Wait for the sun.")
@@ -16,7 +17,7 @@ WORDS = ("Nothing was done.", "\n- It rains.\n- It snows.\n", "Wait for the sun.
 def ending_with(failure: BaseException, **environment: str | None) -> Result:
     """Run a command that fails like this."""
 
-    @click.group(cls=cli.Commands)
+    @click.group(cls=Commands)
     def program() -> None:
         pass
 
