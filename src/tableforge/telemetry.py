@@ -147,7 +147,7 @@ class Counters:
         self.pool_busy = 0
         self.sent_away_drain = 0
         self.sent_away_rebalance = 0
-        self.instances: dict[str, int] = {}
+        self.instances = {"serving": 0, "draining": 0, "gone": 0}
         """How many instances the registry names, by their state."""
         self.instances_cut_off = 0
         self.instance: tuple[str, str] = ("", "")

@@ -427,6 +427,24 @@ class EventLogContract:
         assert all(isinstance(outcome, VersionConflict) for outcome in outcomes)
         assert [row.data for row in await log.read("r", after=0, limit=9)] == [event(1), event(2)]
 
+    async def test_el13_nothing_stands_behind_the_first_place_that_was_refused(
+        self, log: EventLog
+    ) -> None:
+        """Whichever refusal came first: one far ahead, then one behind which the third would stand."""
+        writer = Writer(log)
+        await writer.open("r")
+        assert await writer.append("r", 1, [event(2)]) is None
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(
+                writer.submit("r", 9, [event(10)]),
+                writer.submit("r", 1, [event(20)]),
+                writer.submit("r", 2, [event(30)]),
+            ),
+            DEADLINE,
+        )
+        assert all(isinstance(outcome, VersionConflict) for outcome in outcomes)
+        assert await log.head("r") == Head("epoch-r", 2)
+
     async def test_el13_what_was_decided_anew_is_sent(
         self, log: EventLog, beside: EventLog
     ) -> None:

@@ -42,6 +42,8 @@ class GroupCommit:
         self._out: list[Append] = []
         self._sent: list[bool] | None = None
         """Which of those that are out were sent; None if all were."""
+        self._untold: deque[Append] = deque()
+        """Refused appends of the batch that just ended whose writers have not heard of it yet."""
         self._scheduled = False
         self._began = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,6 +66,8 @@ class GroupCommit:
                 ),
             )
             return
+        if any(one.room == entry.room and entry.expected > one.expected for one in self._untold):
+            entry.withdrawn = True  # decided while others are told, on what is refused already
         self._pending.append(entry)
         if not self._scheduled and not self._out:
             self._schedule(loop)
@@ -128,6 +132,8 @@ class GroupCommit:
 
     def _tell(self, batch: list[Append], outcomes: Appended) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):
+            if self._untold and self._untold[0] is entry:
+                self._untold.popleft()
             try:
                 entry.done(entry, outcome)
             except Exception as error:  # the others of the batch must still hear of theirs
@@ -141,6 +147,7 @@ class GroupCommit:
         refused: dict[str, int] = {}
         for entry, outcome in zip(batch, outcomes, strict=True):
             if outcome is not None and not entry.withdrawn:
+                self._untold.append(entry)
                 refused[entry.room] = min(refused.get(entry.room, entry.expected), entry.expected)
         for entry in self._pending:
             if entry.room in refused and entry.expected > refused[entry.room]:
@@ -165,6 +172,6 @@ def one_by_one(
             write(entry)
             outcomes.append(None)
         except (VersionConflict, DuplicateCommand, StreamMissing) as refusal:
-            refused.setdefault(entry.room, entry.expected)
+            refused[entry.room] = min(refused.get(entry.room, entry.expected), entry.expected)
             outcomes.append(refusal)
     return outcomes
