@@ -232,6 +232,7 @@ async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> O
     async with asyncio.timeout(10 * RECOVERY_SECONDS):
         await fault.doing(fleet, company, fault.quick if plan.quick else fault.seconds)
     mended = time.monotonic()
+    evening = asyncio.get_running_loop().create_task(even(fleet))
     try:
         await company.until(company.well, RECOVERY_SECONDS)
     except TimeoutError:
@@ -240,7 +241,7 @@ async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> O
     await asyncio.sleep(struck + plan.calm - time.monotonic())
     recovered = time.monotonic()
     await asyncio.sleep(plan.calm)
-    evened = await even(fleet)
+    evened = await evening
     await company.rest(REST_SECONDS)
     ended = time.monotonic()
     company.compare(await asyncio.to_thread(_logs, fleet, company))
