@@ -7,6 +7,7 @@ a millisecond of delivery under load and nothing at rest. The idea is that of th
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from itertools import compress
 
