@@ -58,7 +58,7 @@ def test_ht17_rooms_are_found_by_tag(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=201", "limit=x", "limit=", "cursor=zz", "cursor=p", "cursor=p-1", "cursor=pÂ²",
-     "cursor=" + "1" * 65, "q=" + "a" * 81],
+     "cursor=" + "1" * 65, "q=" + "a" * 81, "q=%00", "tag=a%00b"],
 )  # fmt: skip
 def test_ht7_a_query_that_is_none_is_refused_with_400(server: ServerProcess, query: str) -> None:
     refused = httpx.get(f"{server.url}/api/rooms?{query}")

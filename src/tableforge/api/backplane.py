@@ -74,6 +74,7 @@ class Backplane:
                 sender.user,
                 sender.conn_info.get("name", ""),
                 sender.chan_info.get("role", ""),
+                live.durable.version,
                 data,
             )
             self._bus.publish(room_channel(live.id), encode_message(message))
@@ -100,6 +101,8 @@ class Backplane:
         live = self._follower.engine.live_nowait(room)
         if live is None or message.user not in live.durable.members:
             return
+        if live.durable.version < message.at:
+            return  # what it tells of may have been hidden meanwhile, and is not yet known here to be
         try:
             signal: Signal = _decode_signal(message.data)
         except codec.UNREADABLE:

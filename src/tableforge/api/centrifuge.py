@@ -451,6 +451,10 @@ class Conversation:
             raise Refused(ErrorCode.PERMISSION_DENIED, "No such channel.")
         if live.dropped:
             raise Refused(ErrorCode.INTERNAL, "The room left memory meanwhile.")
+        if missed is not None and not self._rooms.may_recover(
+            live, session.user, subscribe.offset, subscribe.epoch
+        ):
+            missed = None  # their role changed while it was read
         if subscribe.recover and missed is None and subscribe.flag & REJECT_UNRECOVERED:
             raise Refused(ErrorCode.UNRECOVERABLE)
         if live_channel:

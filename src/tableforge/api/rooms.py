@@ -15,6 +15,7 @@ from tableforge.api.caller import Caller
 from tableforge.api.documents import COMMAND, INVITE, ROOM, documented
 from tableforge.api.house import House, house_of
 from tableforge.domain.commands import (
+    PRINTABLE,
     Command,
     JoinRoom,
     LeaveRoom,
@@ -40,8 +41,8 @@ class RoomQuery(Struct, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
     cursor: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
-    q: Annotated[str, Meta(max_length=80)] = ""
-    tag: Annotated[str, Meta(max_length=40)] = ""
+    q: Annotated[str, Meta(max_length=80, pattern=PRINTABLE)] = ""
+    tag: Annotated[str, Meta(max_length=40, pattern=PRINTABLE)] = ""
 
 
 class RoomLine(Struct, frozen=True):

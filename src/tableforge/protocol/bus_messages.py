@@ -26,13 +26,17 @@ class EventsHappened(msgspec.Struct, tag="e", array_like=True, frozen=True, gc=F
 
 
 class LiveSignal(msgspec.Struct, tag="s", array_like=True, frozen=True, gc=False):
-    """A signal that is never stored, on channel `room:<id>`; `data` as its sender sent it, each receiver redacts it."""
+    """A signal that is never stored, on channel `room:<id>`; `data` as its sender sent it, each receiver redacts it.
+
+    `at` is the offset at which its sender's instance stood: who stands before that may not know what has been hidden since.
+    """
 
     origin: str
     client: str
     user: str
     name: str
     role: str
+    at: int
     data: bytes
 
 

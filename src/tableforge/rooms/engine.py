@@ -196,7 +196,7 @@ class RoomEngine:
             )
             return
         one = Waiting(next(self._numbers), user, command, [answer], now)
-        if live.dropped or len(live.waiting) >= WAITING_MAX:
+        if live.dropped or len(live.waiting) + len(live.held) >= WAITING_MAX:
             self._refuse(one, BUSY)
         elif live.waiting or live.behind is not None or self._pause(live, now):
             live.waiting.append(one)
@@ -233,7 +233,11 @@ class RoomEngine:
             self._admit(live, one)
 
     def _admit(self, live: LiveRoom, one: Waiting) -> None:
-        """Decide a command, unless it is the repeat of one that is known."""
+        """Decide a command, unless it is the repeat of one that is known, or stands behind a doubtful one of its user."""
+        doubted = live.doubted.get(one.user)
+        if doubted and one.number > min(doubted):
+            live.held.append(one)
+            return
         prior = live.recent.get((one.user, one.command.id))
         if prior is not None:
             outcome: Reply | TableForgeError
@@ -280,6 +284,8 @@ class RoomEngine:
             log.error("a command could not be decided", kind=type(command).__name__, exc_info=error)
             refusal = Unavailable("The command was not carried out.", "The server made a mistake.")
         if refusal is not None or not events:
+            if self._peers is not None:
+                self._doubt(live, one)
             self._chore(self._answer_unappended(live, one, refusal, live.head, live.life))
             return
         entry = Entry(
@@ -311,6 +317,24 @@ class RoomEngine:
             live.turns.wrote(self._origin, entry.sent)
         live.recent[user, command.id] = entry
         self._log.append_nowait(entry)
+
+    def _doubt(self, live: LiveRoom, one: Waiting) -> None:
+        """Hold back what its user sends behind a command that may have to be decided anew, until it is answered."""
+        doubted = live.doubted.setdefault(one.user, set())
+        if one.number in doubted:
+            return
+        doubted.add(one.number)
+
+        def answered(outcome: Reply | TableForgeError) -> None:
+            doubted.discard(one.number)
+            if not doubted:
+                live.doubted.pop(one.user, None)
+            theirs = [held for held in live.held if held.user == one.user]
+            if theirs:
+                live.held = [held for held in live.held if held.user != one.user]
+                self._again(live, theirs)
+
+        one.answers.append(answered)
 
     def _appended(self, entry: Entry, failure: TableForgeError | None) -> None:
         live = entry.live
@@ -406,8 +430,20 @@ class RoomEngine:
                 self._drain(live)
 
     def _advance(self, live: LiveRoom, rows: Sequence[StoredEvent]) -> list[Waiting]:
-        """Fold and publish; returns the commands that must be decided anew because of it."""
+        """Fold and publish; returns the commands that must be decided anew because of it.
+
+        With what cannot be folded, such as an event of a later release, the room leaves memory: nobody may be left
+        waiting on it, and whoever opens it anew is told why.
+        """
         overtaken: list[Waiting] = []
+        try:
+            self._fold(live, rows, overtaken)
+        except Exception as error:
+            log.error("an event could not be folded", room=live.id, exc_info=error)
+            self.invalidate(live)
+        return overtaken
+
+    def _fold(self, live: LiveRoom, rows: Sequence[StoredEvent], overtaken: list[Waiting]) -> None:
         for row in rows:
             before = live.durable
             if row.offset <= before.version:
@@ -433,7 +469,6 @@ class RoomEngine:
                 live.give_up()
             live.ring.append(viewed)
             self._publish(live, viewed, event)
-        return overtaken
 
     def follow(self, live: LiveRoom, upto: int) -> None:
         """Read from the log what the room lacks up to an offset; its commands wait meanwhile."""
@@ -449,9 +484,12 @@ class RoomEngine:
         pause = Pause()
         try:
             while live.durable.version < live.wanted and not live.dropped:
-                known = live.durable.version
-                self.apply(live, await self._log.read(live.id, after=known, limit=PAGE))
-                if live.durable.version == known:
+                known, wanted = live.durable.version, live.wanted
+                rows = await self._log.read(live.id, after=known, limit=PAGE)
+                self.apply(live, rows)
+                if not rows and live.wanted == wanted:
+                    live.wanted = known  # whoever spoke of more was wrong
+                elif rows and live.durable.version == known:
                     break  # it is our own command that stands next, or the room is gone
                 await pause.now_and_then()
         except TableForgeError as unavailable:
@@ -685,7 +723,9 @@ class RoomEngine:
         self.drop(min(idle, key=lambda live: live.used))
 
     def _busy(self, live: LiveRoom) -> bool:
-        return bool(live.pending or live.waiting or live.behind) or self._listened(live.id)
+        return bool(live.pending or live.waiting or live.held or live.behind) or self._listened(
+            live.id
+        )
 
     def drop(self, live: LiveRoom) -> None:
         """Take a room out of memory. What is under way for it is still answered, but no longer tried again."""

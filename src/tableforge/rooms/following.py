@@ -150,7 +150,7 @@ class Follower:
             self.engine.apply(live, rows, message.origin)
             if self._early:
                 self._take_early(live)
-        if live.durable.version < last:
+        if live.durable.version < last and not live.dropped:
             early = self._early.setdefault(room, {})
             if not early:
                 asyncio.get_running_loop().call_later(GAP_SECONDS, self._mind_the_gap, live)

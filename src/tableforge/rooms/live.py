@@ -81,12 +81,13 @@ class LiveRoom:
 
     `life` goes up whenever what was decided ahead of the disk is given up. While the room is known to lack what the log
     holds up to `wanted`, `behind` is the task that reads it. Commands lie in `waiting`, in their order, until that has ended
-    and it is this instance's turn to write (`turns`, None when a server is alone); `timer` wakes them then.
+    and it is this instance's turn to write (`turns`, None when a server is alone); `timer` wakes them then. `doubted` are the
+    commands of each user of which the log is asked whether they were refused rightly, `held` those that came behind.
     """
 
     __slots__ = (
-        "behind", "dropped", "durable", "epoch", "head", "id", "life", "pending", "recent", "ring", "saved", "timer",
-        "turns", "used", "waiting", "wanted",
+        "behind", "doubted", "dropped", "durable", "epoch", "head", "held", "id", "life", "pending", "recent", "ring",
+        "saved", "timer", "turns", "used", "waiting", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +105,8 @@ class LiveRoom:
         self.pending: deque[Entry] = deque()
         self.behind: asyncio.Task[None] | None = None
         self.waiting: list[Waiting] = []
+        self.doubted: dict[str, set[int]] = {}
+        self.held: list[Waiting] = []
         self.turns = turns
         self.timer: asyncio.TimerHandle | None = None
         self.wanted = 0

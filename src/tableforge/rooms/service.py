@@ -107,6 +107,8 @@ class RoomService:
 
     async def open(self, room: str) -> LiveRoom:
         """The room in memory; `NoSuchRoom` if there is none."""
+        if not room.isprintable():
+            raise NoSuchRoom  # nor may a database be able to hold such an id
         try:
             return await self.engine.open(room)
         except StreamMissing as missing:
