@@ -62,7 +62,7 @@ async def overrun(server: RedisServer) -> None:
         await messages.execute()
 
 
-def at_once(method: Callable[[Server], None]) -> Do:
+def at_once(method: Callable[[Server], object]) -> Do:
     async def run(server: RedisServer) -> None:
         method(server)
 

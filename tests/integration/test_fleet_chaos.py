@@ -66,7 +66,10 @@ async def test_a_bus_that_swallows_messages_is_noticed_and_what_it_lost_arrives(
     async def until(ok: bool) -> float:
         """When `/ready` and the metrics say how the bus is doing."""
         began = time.monotonic()
-        async with asyncio.timeout(NOTICED_SECONDS), httpx.AsyncClient(base_url=victim.url) as http:
+        async with (
+            asyncio.timeout(NOTICED_SECONDS),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{victim.port}") as http,
+        ):
             while True:
                 ready = (await http.get("/ready")).json()
                 metrics = (await http.get("/metrics")).text

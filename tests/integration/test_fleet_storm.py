@@ -31,7 +31,7 @@ STATEMENT = re.compile(r'^db_query_duration_seconds_count\{statement="([^"]+)"\}
 
 def statements(instance: Instance) -> Counter[str]:
     """How often an instance ran each statement since it started."""
-    text = httpx.get(f"{instance.url}/metrics", timeout=30).text
+    text = httpx.get(f"http://127.0.0.1:{instance.port}/metrics", timeout=30).text
     return Counter({name: int(float(count)) for name, count in STATEMENT.findall(text)})
 
 

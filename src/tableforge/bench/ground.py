@@ -5,11 +5,6 @@ The bench does not know how other makers' servers are started: whoever calls it 
 
 import asyncio
 import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from secrets import token_hex
@@ -18,12 +13,10 @@ from urllib.parse import urlsplit
 
 from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.bench.websocket import NO_LIMITS
-from tableforge.errors import Unavailable
 from tableforge.protocol.rest_client import RestClient
 
-READY_SECONDS = 60.0
-STOP_SECONDS = 40.0
-LOOK_SECONDS = 0.05
+DRAIN_SECONDS = "25"
+"""As a production has it: a fleet to try is in more of a hurry."""
 CLOCK_FILE = "TABLEFORGE_BENCH_CLOCK"
 
 CLOCK = f"""
@@ -48,17 +41,12 @@ class Service(Protocol):
 
     port: int
 
-    @property
-    def url(self) -> str:
-        """Its address."""
-        ...
-
     def start(self) -> None:
         """Return when it serves."""
         ...
 
-    def stop(self) -> object:
-        """End it as its makers want it to."""
+    def stop(self) -> int:
+        """End it as its makers want it to; its exit code."""
         ...
 
     def kill(self) -> object:
@@ -74,106 +62,43 @@ class Service(Protocol):
         ...
 
 
-class Makers(NamedTuple):
-    """How services are made, in a folder of their own; the balancer from the instances' names and ports."""
-
-    postgres: Callable[[Path], Service]
-    redis: Callable[[Path], Service]
-    balancer: Callable[[Path, Mapping[str, int]], Service]
-    free_port: Callable[[], int]
-
-
-class Instance:
-    """`tableforge serve` in a process of its own, on the same port each time. See `Service`."""
-
-    def __init__(self, folder: Path, port: int, settings: Mapping[str, str]) -> None:
-        self.folder = folder
-        self.port = port
-        self.settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+class Known(Service, Protocol):
+    """One with an address."""
 
     @property
     def url(self) -> str:
-        """Where it is reached without a balancer."""
-        return f"http://127.0.0.1:{self.port}"
+        """The address."""
+        ...
+
+
+class Instance(Service, Protocol):
+    """One `tableforge serve`."""
+
+    name: str
 
     @property
     def pid(self) -> int:
-        """The process's id, while it runs."""
-        assert self._process is not None
-        return self._process.pid
+        """The id of its process, while it runs."""
+        ...
 
-    def start(self) -> None:
-        """Start it, and return when `/ready` says so. Raises Unavailable with its words instead."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tableforge", "serve"],
-                cwd=self.folder,
-                env={
-                    "PATH": os.defpath,
-                    "PORT": str(self.port),
-                    "TABLEFORGE_DATA": str(self.folder / "data"),
-                    **self.settings,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                said = (self.folder / "log").read_text("utf-8", "replace")[-2_000:]
-                self.kill()
-                raise Unavailable("An instance did not start.", said)
-            time.sleep(LOOK_SECONDS)
 
-    def stop(self) -> int:
-        """SIGTERM; its exit code, -9 when it did not end in time."""
-        return self._end(signal.SIGTERM)
+class Makers(NamedTuple):
+    """How services are made, in a folder of their own; an instance from its name, folder and settings, the balancer from
+    the instances' names and ports."""
 
-    def kill(self) -> int:
-        """kill -9."""
-        return self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def _ready(self) -> bool:
-        client = RestClient(self.url)
-        try:
-            client.call("GET", "/ready")
-        except (OSError, Unavailable):
-            return False
-        finally:
-            client.close()
-        return True
-
-    def _end(self, how: signal.Signals) -> int:
-        process, self._process = self._process, None
-        if process is None:
-            return 0
-        process.send_signal(how)
-        process.send_signal(signal.SIGCONT)
-        try:
-            return process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+    postgres: Callable[[Path], Known]
+    redis: Callable[[Path], Known]
+    instance: Callable[[str, Path, Mapping[str, str]], Instance]
+    balancer: Callable[[Path, Mapping[str, int]], Known]
 
 
 class Ground:
     """The fleet. The first instance can be cut off from all others, the second is there to be killed, the clock of the
     third can be set; `road` is a bad way to the balancer for some of the players."""
 
-    postgres: Service
-    redis: Service
-    balancer: Service
+    postgres: Known
+    redis: Known
+    balancer: Known
     instances: list[Instance]
     to_postgres: FaultyProxy
     to_redis: FaultyProxy
@@ -219,15 +144,15 @@ async def ground(
         made.to_postgres = await stack.enter_async_context(FaultyProxy(made.postgres.port))
         made.to_redis = await stack.enter_async_context(FaultyProxy(made.redis.port))
         made.instances = [
-            Instance(
+            makers.instance(
+                f"i{number}",
                 folder / f"i{number}",
-                makers.free_port(),
                 {
                     "DATABASE_URL": through(
                         made.postgres.url, made.to_postgres if not number else None
                     ),
                     "REDIS_URL": through(made.redis.url, made.to_redis if not number else None),
-                    "INSTANCE_ID": f"i{number}",
+                    "DRAIN_SECONDS": DRAIN_SECONDS,
                     "ADMIN_TOKEN": made.admin_token,
                     **(
                         {"PYTHONPATH": str(folder / "hook"), CLOCK_FILE: str(folder / "clock")}
@@ -243,7 +168,7 @@ async def ground(
         stack.push_async_callback(_all, [one.kill for one in made.instances])
         await _all([one.start for one in made.instances])
         made.to_first = await stack.enter_async_context(FaultyProxy(made.instances[0].port))
-        ports = {one.settings["INSTANCE_ID"]: one.port for one in made.instances}
+        ports = {one.name: one.port for one in made.instances}
         made.balancer = makers.balancer(folder / "b", {**ports, "i0": made.to_first.port})
         stack.push_async_callback(asyncio.to_thread, made.balancer.kill)
         await asyncio.to_thread(made.balancer.start)

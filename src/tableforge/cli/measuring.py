@@ -301,6 +301,7 @@ def servers_of_a_fleet() -> "Makers":
     """What a bench that knows no makers needs to start a fleet."""
     from tableforge.bench.ground import Makers
     from tableforge.ops import proxies
+    from tableforge.ops.fleet import InstanceServer
     from tableforge.ops.servers import HaproxyServer, PostgresServer, RedisServer, free_port
 
     def balancer(folder: Path, ports: Mapping[str, int]) -> HaproxyServer:
@@ -316,4 +317,4 @@ def servers_of_a_fleet() -> "Makers":
         )
         return HaproxyServer(folder, port, configuration=proxies.haproxy(plan))
 
-    return Makers(PostgresServer, RedisServer, balancer, free_port)
+    return Makers(PostgresServer, RedisServer, InstanceServer, balancer)

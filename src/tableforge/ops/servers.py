@@ -137,9 +137,12 @@ class Server(ABC):
                 raise Unavailable(f"{self.name} did not start on port {self.port}.", said)
             time.sleep(PAUSE_SECONDS)
 
-    def stop(self) -> None:
-        """Stop it as its makers want it to; after a bounded wait, by force. Nothing happens where nothing runs."""
-        self._end(self.stop_signal)
+    def stop(self) -> int:
+        """Stop it as its makers want it to; after a bounded wait, by force. Nothing happens where nothing runs.
+
+        Returns how it ended: its exit code, or minus the signal's number.
+        """
+        return self._end(self.stop_signal)
 
     def kill(self) -> None:
         """kill -9 to all of it, as when the machine's power goes."""
@@ -197,10 +200,10 @@ class Server(ABC):
             start_new_session=True,
         )
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, how: signal.Signals) -> int:
         process = self._process
         if process is None:
-            return
+            return 0
         family = self.processes() if process.poll() is None else []
         if family:
             if how == signal.SIGKILL:
@@ -212,8 +215,9 @@ class Server(ABC):
                     process.wait(self.stop_seconds)
         # The first process is the last to go where all is well; what outlives it keeps a restart from starting.
         _end_all(family)
-        process.wait(STOP_SECONDS)
+        code = process.wait(STOP_SECONDS)
         self._process = None
+        return code
 
 
 class PostgresServer(Server):
