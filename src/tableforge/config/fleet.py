@@ -27,6 +27,22 @@ from tableforge.config.values import (
 
 URL_FORM = r"%s://[!-~]{1,2000}"
 
+HOST_FORM = r"(\[[0-9A-Fa-f:.%]{2,60}\]|[^\s/?#@:,\[\]]{0,255})(:[0-9]{1,5})?"
+
+
+def server_form(schemes: str) -> str:
+    """The form of a server's address. Signs that would end a password before its time are refused: what was meant is not
+    what would be read, and the rest of the password would pass for a host or a port, which are shown.
+    """
+    return (
+        rf"{schemes}://([!\x22$-.0->@-~]{{0,1000}}@)?{HOST_FORM}(,{HOST_FORM}){{0,20}}"
+        r"([/?][!\x22$-?A-~]{0,1000})?"
+    )
+
+
+BUS_FORM = server_form(r"(redis|rediss|redis\+sentinel|rediss\+sentinel|unix)")
+ESCAPED = "; in a password / ? # @ are written %2F %3F %23 %40"
+
 
 def _host(name: str, purpose: str) -> str | None:
     setting = Setting(
@@ -66,8 +82,9 @@ class DatabaseKnobs:
     )
     url: str | None = secret(
         "DATABASE_URL",
-        pattern=URL_FORM % "postgres(ql)?",
-        accepts="an address such as postgresql://user:password@host:5432/name?sslmode=verify-full",
+        pattern=server_form("postgres(ql)?"),
+        accepts="an address such as postgresql://user:password@host:5432/name?sslmode=verify-full"
+        + ESCAPED,
         purpose="All of it in one; wins over the DATABASE_ settings above. TLS by ?sslmode=.",
     )
     pool_min: int = whole(
@@ -158,14 +175,14 @@ class RedisKnobs:
     )
     url: str | None = secret(
         "REDIS_URL",
-        pattern=URL_FORM % r"(redis|rediss|redis\+sentinel|rediss\+sentinel|unix)",
+        pattern=BUS_FORM,
         accepts="an address such as redis://:password@host:6379/0, rediss:// for TLS, or "
-        "redis+sentinel://host:26379,host:26379/service",
+        "redis+sentinel://host:26379,host:26379/service" + ESCAPED,
         purpose="All of it in one; wins over REDIS_HOST and its like.",
     )
     bus_urls: str | None = secret(
         "REDIS_BUS_URLS",
-        pattern=r"[!-~ ]{1,8000}",
+        pattern=rf"{BUS_FORM}(\s*,\s*{BUS_FORM}){{0,100}}",
         accepts="a comma-separated list of addresses as in REDIS_URL",
         purpose="Several servers for the bus, rooms spread over them; without it, REDIS_URL or REDIS_HOST carries it. "
         "Every instance must name the same ones.",
@@ -260,5 +277,11 @@ class AssetKnobs:
 
 def server_name(url: str) -> str:
     """A server's address without its secrets, for logs and for people."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    if parts.scheme != "file" and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        # A password with / ? or # in it ends there for whoever reads the address: what looks like a host is a part of it.
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

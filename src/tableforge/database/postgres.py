@@ -188,7 +188,12 @@ class PostgresDatabase:
             host = knobs.host or "localhost"
             host = f"[{host}]" if ":" in host else host
             return f"postgresql://{host}:{knobs.port}/{knobs.name}", 100
-        parts = urlsplit(knobs.url)
+        try:
+            parts = urlsplit(knobs.url)
+        except ValueError:
+            raise self._start_refused(
+                "The address of the database cannot be read.", "Mend DATABASE_URL."
+            ) from None
         query = dict(parse_qsl(parts.query))
         kept = query.pop("statement_cache_size", "100")
         if not kept.isdecimal():
@@ -283,6 +288,11 @@ class PostgresDatabase:
         except FAILURES as error:
             self._refuse_for_good(error)
             raise
+        except ValueError:
+            # Its text may hold a part of the password.
+            raise self._start_refused(
+                "The address of the database cannot be read.", "Mend DATABASE_URL."
+            ) from None
         try:
             if not await migrate(connection):
                 return False

@@ -3,12 +3,13 @@
 import contextlib
 import ipaddress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableforge.config import Access, Serving, Settings, declared, load
+from tableforge.config import Access, Serving, Settings, declared, load, server_name
 from tableforge.config.values import read_size, read_span, show_size, show_span
 from tableforge.errors import StartRefused
 
@@ -197,6 +198,37 @@ def test_addresses_with_passwords_are_masked() -> None:
         {"DATABASE_URL": "postgresql://forge:hunter2@db.lan/tables", "ADMIN_TOKEN": "x" * 20}, None
     )
     assert "hunter2" not in str(settings.effective())
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#"])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "REDIS_BUS_URLS"])
+def test_a_password_that_ends_before_its_time_is_refused_and_not_shown(
+    name: str, sign: str
+) -> None:
+    scheme = "postgresql" if name == "DATABASE_URL" else "redis"
+    address = f"{scheme}://forge:hunter{sign}2@lan.db:5432/tables"
+    told = refusal({"DATABASE_URL": POSTGRES, "ADMIN_TOKEN": "x" * 20, name: address})
+    assert name in told
+    assert "hunter" not in told
+    assert "hunter" not in server_name(address)
+    escaped = address.replace(f"{sign}2@", f"{quote(sign, safe='')}2@")
+    settings = load({"DATABASE_URL": POSTGRES, "ADMIN_TOKEN": "x" * 20, name: escaped}, None)
+    assert settings.database.chosen
+
+
+@pytest.mark.parametrize("rest", ["h:port/d", "[::1/d", "h:1,h:two/d"])
+def test_an_address_whose_host_cannot_be_meant_is_refused(rest: str) -> None:
+    assert "DATABASE_URL" in refusal(
+        {"DATABASE_URL": f"postgresql://{rest}", "ADMIN_TOKEN": "x" * 20}
+    )
+
+
+@pytest.mark.parametrize(
+    "rest", ["h1:1,h2:2/d?target_session_attrs=any", "u:p%40%23@[::1]:5/d", "u@/d?host=/var/run"]
+)
+def test_addresses_of_several_servers_sockets_and_escapes_are_taken(rest: str) -> None:
+    place = {"DATABASE_URL": f"postgresql://{rest}", "ADMIN_TOKEN": "x" * 20}
+    assert load(place, None).database.chosen
 
 
 def test_a_secret_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
