@@ -14,6 +14,8 @@ from tableforge.bench.tables import Seat, history, lay
 
 SIT_DOWN_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
+CUT_SECONDS = 1.0
+"""Whose instance is killed sees the end of the connection within this time; later ones were asked to go elsewhere."""
 
 
 class LibraryPlayer(centrifuge.ClientEventHandler, centrifuge.SubscriptionEventHandler):  # type: ignore[misc]  # untyped
@@ -132,10 +134,10 @@ class Library:
                 await asyncio.sleep(0.02)
 
     def recoveries(self, since: float) -> list[float]:
-        """For each player who lost the connection then: seconds until a command was answered again."""
+        """For each player who lost the connection right then: seconds until a command was answered again."""
         found = []
         for player in self.players:
-            lost = [at for at in player.lost_at if at >= since]
+            lost = [at for at in player.lost_at if since <= at < since + CUT_SECONDS]
             if lost:
                 after = next((at for at in player.answered_at if at > lost[0]), float("inf"))
                 found.append(round(after - since, 2))

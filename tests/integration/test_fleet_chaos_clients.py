@@ -38,20 +38,20 @@ async def test_a_killed_instance_costs_a_moment_and_nothing_that_was_acknowledge
     fleet: Ground, soak: bool, say: Say
 ) -> None:
     players, kills, period = (300, 9, 1.0) if soak else (60, 2, 0.5)
-    recoveries: list[list[float]] = []
+    struck: list[float] = []
     async with library_players(fleet, players, 6) as library:
         library.begin(period)
         await library.go_on()
         for number in range(kills):
             victim = fleet.instances[number % 3]
-            struck = time.monotonic()
+            struck.append(time.monotonic())
             await asyncio.to_thread(victim.kill)
             await library.go_on()
-            recoveries.append(library.recoveries(struck))
             await asyncio.to_thread(victim.start)
             if soak:
-                await asyncio.sleep(struck + KILL_EVERY_SECONDS - time.monotonic())
+                await asyncio.sleep(struck[-1] + KILL_EVERY_SECONDS - time.monotonic())
         await library.end()
+        recoveries = [library.recoveries(kill) for kill in struck]
         say(
             f"{library.company.acknowledged} acknowledged; commands sent again: {len(library.failures)}"
         )

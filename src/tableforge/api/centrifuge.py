@@ -190,12 +190,12 @@ class Conversation:
             self.session = None
             self._hub.disconnected(session)
 
-    def at_rest(self, then: Callable[[], None]) -> bool:
+    def at_rest(self, then: Callable[[], None], lively_seconds: float = LIVELY_SECONDS) -> bool:
         """Whether the peer waits for nothing, and is not about to: who just commanded is likely to command again, and
         would do so into a connection that ends. If not, `then` is called behind its next answer.
         """
         now = asyncio.get_running_loop().time()
-        if not self._in_hand and now - self._answered_at > LIVELY_SECONDS:
+        if not self._in_hand and now - self._answered_at >= lively_seconds:
             return True
         self._then = then
         return False

@@ -304,8 +304,16 @@ class Connection(asyncio.Protocol):
         if conversation is None or conversation.at_rest(lambda: self.close(code)):
             self.close(code)
             return True
-        self._loop.call_later(PARTING_SECONDS, self.close, code)
+        self._loop.call_later(PARTING_SECONDS / 2, self._part_unless_busy, code)
         return False
+
+    def _part_unless_busy(self, code: CloseCode) -> None:
+        """No further command was answered: go now, or behind the answer to what came at the last moment."""
+        conversation = self._conversation
+        if conversation is None or conversation.at_rest(lambda: self.close(code), 0.0):
+            self.close(code)
+        else:
+            self._loop.call_later(PARTING_SECONDS / 2, self.close, code)
 
     def _end_conversation(self) -> None:
         conversation, self._conversation = self._conversation, None

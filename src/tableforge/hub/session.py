@@ -6,8 +6,8 @@ from typing import Protocol
 from tableforge.protocol.close_codes import CloseCode
 from tableforge.telemetry import COUNTERS
 
-PARTING_SECONDS = 1.0
-"""How long a close waits for a moment at which it cuts off no answer."""
+PARTING_SECONDS = 3.0
+"""How long a close waits for a moment at which it cuts off no answer: half of it for a command, half for its answer."""
 
 
 class Wire(Protocol):

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tableforge.api import centrifuge
 from tests.machines.session_world import Client, World
 
 
@@ -24,13 +23,19 @@ def client(world: World) -> Client:
     return made
 
 
-def asks_to_part(world: World, client: Client, parted: list[int]) -> bool:
+def asks_to_part(
+    world: World, client: Client, parted: list[int], lively_seconds: float = 5.0
+) -> bool:
     """Whether it may go at once; else `parted` has how many frames had been written when it was to go."""
     found: list[bool] = []
 
     def ask() -> None:
         assert client.conversation is not None
-        found.append(client.conversation.at_rest(lambda: parted.append(len(client.line.frames))))
+        found.append(
+            client.conversation.at_rest(
+                lambda: parted.append(len(client.line.frames)), lively_seconds
+            )
+        )
 
     world.do(ask)
     return found[0]
@@ -59,9 +64,7 @@ def test_who_waits_for_an_answer_goes_behind_it(world: World, client: Client) ->
     assert len(client.line.frames) == parted[0]
 
 
-def test_who_was_just_answered_goes_behind_the_next_answer(
-    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_was_just_answered_goes_behind_the_next_answer(world: World, client: Client) -> None:
     parted: list[int] = []
     say(world, client, 1)
     world.do(lambda: world.log.commit(1))
@@ -70,5 +73,4 @@ def test_who_was_just_answered_goes_behind_the_next_answer(
     assert parted == []
     world.do(lambda: world.log.commit(1))
     assert len(parted) == 1
-    monkeypatch.setattr(centrifuge, "LIVELY_SECONDS", 0.0)
-    assert asks_to_part(world, client, parted)
+    assert asks_to_part(world, client, parted, lively_seconds=0.0)
