@@ -17,17 +17,15 @@ from tableforge.protocol.rest_client import RestClient
 
 DRAIN_SECONDS = "25"
 """As a production has it: a fleet to try is in more of a hurry."""
-CLOCK_FILE = "TABLEFORGE_BENCH_CLOCK"
-
-CLOCK = f"""
-import os, threading, time
+CLOCK = """
+import pathlib, threading, time
 real, real_ns, ahead = time.time, time.time_ns, [0.0]
 time.time = lambda: real() + ahead[0]
 time.time_ns = lambda: real_ns() + int(ahead[0] * 1e9)
 def watch():
     while True:
         try:
-            ahead[0] = float(open(os.environ["{CLOCK_FILE}"]).read() or 0)
+            ahead[0] = float(pathlib.Path(__file__).with_name("ahead").read_text() or 0)
         except (OSError, ValueError):
             pass
         time.sleep(0.05)
@@ -120,7 +118,7 @@ class Ground:
 
     def set_clock(self, seconds_ahead: float) -> None:
         """Set the wall clock of the third instance ahead of the others', or behind."""
-        (self.folder / "clock").write_text(str(seconds_ahead), "utf-8")
+        (self.folder / "hook" / "ahead").write_text(str(seconds_ahead), "utf-8")
 
     def rest(self) -> RestClient:
         """A caller of the balancer."""
@@ -154,11 +152,7 @@ async def ground(
                     "REDIS_URL": through(made.redis.url, made.to_redis if not number else None),
                     "DRAIN_SECONDS": DRAIN_SECONDS,
                     "ADMIN_TOKEN": made.admin_token,
-                    **(
-                        {"PYTHONPATH": str(folder / "hook"), CLOCK_FILE: str(folder / "clock")}
-                        if number == 2
-                        else {}
-                    ),
+                    **({"PYTHONPATH": str(folder / "hook")} if number == 2 else {}),
                     **NO_LIMITS,
                     **settings,
                 },

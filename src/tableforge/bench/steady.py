@@ -7,18 +7,20 @@ player sent in order stands in order.
 """
 
 import asyncio
-import random
 import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from secrets import SystemRandom
 from typing import NamedTuple
 
 import msgspec
 
 from tableforge.bench.tables import Seat
 from tableforge.bench.wire import PONG, Wire
+
+CHANCE = SystemRandom()
 
 BEAT_SECONDS = 0.02
 REPLY_SECONDS = 5.0
@@ -323,7 +325,7 @@ class Steady(Wire):
     def come_at(self, when: float) -> None:
         """Connect at this moment."""
         self._next_try = when
-        self._due = when + random.random() * self._company.period  # noqa: S311 - spreads load
+        self._due = when + CHANCE.random() * self._company.period
 
     def look(self, now: float) -> None:
         """Do what is due."""
@@ -402,7 +404,7 @@ class Steady(Wire):
         self.ill_since = self.ill_since or now
         self._asked.clear()
         first, longest = BACK_OFF_SECONDS
-        pause = min(longest, first + random.uniform(0, first * 2**self._tries))  # noqa: S311 - spreads load
+        pause = min(longest, first + CHANCE.uniform(0, first * 2**self._tries))
         self._tries = min(self._tries + 1, 10)
         self._next_try = now + pause
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from typing import cast
 
 UPGRADE = (
@@ -23,7 +24,7 @@ def text_frame(payload: bytes) -> bytes:
 PONG = text_frame(b"{}")
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.Protocol, ABC):
     """One connection at a time, opened again as often as wanted. Messages are below 64 KiB.
 
     For a subclass to say: `switched` when the WebSocket is open, `received` for each object with the moment it came
@@ -53,21 +54,21 @@ class Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
+    @abstractmethod
     def switched(self) -> None:
         """The handshake is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def received(self, data: bytes, start: int, stop: int, now: float) -> None:
         """One object lies between these places."""
-        raise NotImplementedError
 
+    @abstractmethod
     def odd(self, opcode: int, payload: bytes) -> None:
         """A frame that is no text, or with opcode 0 the server's answer to a handshake that it refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self) -> None:
         """The connection is over."""
-        raise NotImplementedError
 
     # asyncio's protocol
 
