@@ -67,7 +67,10 @@ class GroupCommit:
                 ),
             )
             return
-        if any(one.room == entry.room and entry.expected > one.expected for one in self._untold):
+        if any(
+            one.room == entry.room and entry.expected > one.expected and not one.withdrawn
+            for one in self._untold
+        ):
             entry.withdrawn = True  # decided while others are told, on what is refused already
         self._pending.append(entry)
         if not self._scheduled and not self._out:

@@ -385,18 +385,25 @@ class RoomEngine:
     def _failed(self, entry: Entry, failure: TableForgeError) -> None:
         live = entry.live
         live.recent.pop((entry.user, entry.command.id), None)
+        behind: list[Waiting] = []
         if entry.life == live.life:
             live.give_up()
+            if isinstance(failure, DuplicateCommand | VersionConflict):
+                # They will be refused as well, but later: what comes meanwhile must not get in front of them.
+                behind = self._withdraw(live)
         if isinstance(failure, DuplicateCommand):
             self._chore(self._answer_repeat(entry, failure.found))
             self.follow(live, failure.found.offset)
+            self._again(live, behind)
         elif not isinstance(failure, VersionConflict):
             self._refuse(waiting(entry), failure)
         elif live.dropped or (now := time.monotonic()) - entry.began > CONTENTION_SECONDS:
             self._refuse(waiting(entry), BUSY)
+            self._again(live, behind)
         elif failure.actual < entry.known:
             self._refuse(waiting(entry), BUSY)
             self.log_lost(live)
+            self._again(live, behind)
         else:
             if failure.actual > entry.known:
                 COUNTERS.room_conflicts += 1
@@ -406,7 +413,7 @@ class RoomEngine:
             # Of one that was withdrawn nobody asked where the log ends.
             if failure.actual > entry.expected:
                 self.follow(live, failure.actual)
-            self._again(live, [waiting(entry), *overtaken])
+            self._again(live, [waiting(entry), *behind, *overtaken])
         if not live.durable.version and not live.pending:
             self.drop(live)  # its very first command failed: there is no such room
 
@@ -461,14 +468,18 @@ class RoomEngine:
             if live.head is before:
                 live.head = after
             else:
-                for entry in live.pending:
-                    if not entry.superseded:
-                        entry.superseded = entry.withdrawn = True
-                        live.recent.pop((entry.user, entry.command.id), None)
-                        overtaken.append(waiting(entry))
+                overtaken += self._withdraw(live)
                 live.give_up()
             live.ring.append(viewed)
             self._publish(live, viewed, event)
+
+    def _withdraw(self, live: LiveRoom) -> list[Waiting]:
+        """Take back what is on its way; returns its commands, to be decided anew."""
+        taken = [entry for entry in live.pending if not entry.superseded]
+        for entry in taken:
+            entry.superseded = entry.withdrawn = True
+            live.recent.pop((entry.user, entry.command.id), None)
+        return [waiting(entry) for entry in taken]
 
     def follow(self, live: LiveRoom, upto: int) -> None:
         """Read from the log what the room lacks up to an offset; its commands wait meanwhile."""

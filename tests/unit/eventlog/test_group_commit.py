@@ -62,3 +62,18 @@ async def test_el13_what_is_decided_anew_once_the_refusal_is_told_is_sent() -> N
     await room.group.wait_for_idle()
     assert room.outcomes[b"anew"] is None
     assert room.sent == [5, 6]
+
+
+async def test_el13_what_is_decided_anew_in_place_of_what_its_writer_took_back_is_sent() -> None:
+    room = Room(head=7)
+
+    def decide_anew() -> None:
+        behind.withdrawn = True
+        room.append(b"first anew", 7)
+        room.append(b"second anew", 8)
+
+    room.append(b"first", 5, decide_anew)
+    behind = room.append(b"second", 6)
+    await room.group.wait_for_idle()
+    assert room.outcomes[b"first anew"] is room.outcomes[b"second anew"] is None
+    assert room.sent == [5, 6, 7, 8]

@@ -573,3 +573,21 @@ async def test_an_event_of_the_bus_that_cannot_be_folded_costs_a_load(
     assert here.invalidated == [ROOM]
     await here.live()
     assert (await here.send("ann", say(1))).offset == 4
+
+
+@two_instances
+async def test_what_was_built_on_a_repeated_command_stays_in_front_of_what_comes_later(
+    here: Instance, there: Instance
+) -> None:
+    await there.send("ann", say(0))
+    here.log.hold_commits = True
+    sent = [here.send("ann", say(0))]
+    await settled()
+    sent.append(here.send("ann", say(1)))
+    await settled()
+    here.log.release()
+    for number in range(2, 30):
+        await asyncio.sleep(0)
+        sent.append(here.send("ann", say(number)))
+    assert [reply.offset for reply in await asyncio.gather(*sent)] == list(range(4, 34))
+    assert ids(here) == [f"s{number}" for number in range(30)]
