@@ -118,6 +118,7 @@ class Counters:
         "instance",
         "instances",
         "instances_cut_off",
+        "instances_unheard",
         "messages_in",
         "messages_out",
         "pool_busy",
@@ -150,6 +151,7 @@ class Counters:
         self.instances = {"serving": 0, "draining": 0, "gone": 0}
         """How many instances the registry names, by their state."""
         self.instances_cut_off = 0
+        self.instances_unheard = 0
         self.instance: tuple[str, str] = ("", "")
         """The instance's id and the program's version."""
 
@@ -339,6 +341,14 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
             "Living instances that do not reach the bus: the others read the log for what they do.",
         ),
         single(count.instances_cut_off),
+    )
+    yield (
+        Declared(
+            "instances_unheard",
+            "gauge",
+            "Living instances whose messages do not come over the bus to this one: another bus, or another token.",
+        ),
+        single(count.instances_unheard),
     )
     yield (
         Declared(

@@ -244,15 +244,42 @@ async def test_what_an_instance_does_that_cannot_reach_the_bus_is_read_from_the_
                 await until(lambda: "ok" not in bus_of(cut_off).values())
                 await until(lambda: metric(first, "instances_cut_off") == 1)
                 assert set(bus_of(first).values()) == {"ok"}
-                before = metric(first, 'db_query_duration_seconds_count{statement="log_heads"}')
+                before = metric(first, LOOKS)
                 said = await there.command(room, "chat.say", text="can you hear me?")
                 heard = await here.wait_for_offset(room, said["offset"])
                 assert heard[-1]["data"]["text"] == "can you hear me?"
-                after = metric(first, 'db_query_duration_seconds_count{statement="log_heads"}')
+                after = metric(first, LOOKS)
                 assert after > before
         finally:
             two.instances.remove(cut_off)
             await asyncio.to_thread(cut_off.stop)
+
+
+async def test_an_instance_on_another_bus_is_noticed_and_read_from_the_log(
+    two: FleetProcesses,
+) -> None:
+    """Its canary comes back to itself, wherever: that it is not heard here says that something is set wrong."""
+    first = two.instances[0]
+    astray = await asyncio.to_thread(two.add, INSTANCE_ID="astray", REDIS_PUB_SUB_DB="902")
+    try:
+        await until(lambda: "instance astray" in bus_of(first))
+        await until(lambda: "instance i1" in bus_of(astray))
+        assert metric(first, "instances_unheard") == 1
+        assert "REDIS_PUB_SUB_DB" in first.output()
+        room, (mara, bo) = await table(first, "Bo")
+        async with Raw(first, mara.token) as here, Raw(astray, bo.token) as there:
+            for raw in (here, there):
+                await raw.subscribe(f"room:{room}")
+            before = metric(first, LOOKS)
+            said = await there.command(room, "chat.say", text="which way?")
+            await here.wait_for_offset(room, said["offset"])
+            assert metric(first, LOOKS) > before
+    finally:
+        two.instances.remove(astray)
+        await asyncio.to_thread(astray.stop)
+
+
+LOOKS = 'db_query_duration_seconds_count{statement="log_heads"}'
 
 
 def bus_of(server: ServerProcess) -> dict[str, str]:

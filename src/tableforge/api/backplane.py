@@ -1,5 +1,6 @@
 """Between the bus and what it concerns: who takes which message of the other instances."""
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from tableforge.library.notices import Notice, Notices
 from tableforge.protocol import codec
 from tableforge.protocol.bus_messages import (
     FLEET_CHANNEL,
+    Alive,
     EventsHappened,
     LiveSignal,
     NoticeGiven,
@@ -40,6 +42,8 @@ class Backplane:
         self._follower: Follower
         self._presence: Presence
         self._notices: Notices
+        self.heard_at: dict[str, float] = {}
+        """When each other instance was last heard over the bus, by the monotonic clock."""
 
     async def start(self, follower: Follower, presence: Presence, notices: Notices) -> None:
         """Hear for these from now on."""
@@ -53,6 +57,11 @@ class Backplane:
         return self._bus is not None and self._bus.carries(FLEET_CHANNEL)
 
     # To the others
+
+    def tell_alive(self) -> None:
+        """Let the others know that they hear us."""
+        if self._bus is not None:
+            self._bus.publish(FLEET_CHANNEL, encode_message(Alive(self._origin)))
 
     def say(self, room: str, message: Roster | WhoIsThere) -> None:
         """Send who is here, or ask who is there."""
@@ -86,7 +95,9 @@ class Backplane:
         if message is None or message.origin == self._origin:
             return
         place = room_of(channel)
-        if isinstance(message, NoticeGiven):
+        if isinstance(message, Alive):
+            self.heard_at[message.origin] = time.monotonic()
+        elif isinstance(message, NoticeGiven):
             self._notices.heard(message.number, message.kind, message.about)
         elif place is None:
             return

@@ -129,7 +129,7 @@ async def assemble(
 
         async with contextlib.AsyncExitStack() as stack:
             if fleet is not None:
-                await fleet.start(engine, doubtful=steward.others_cut_off)
+                await fleet.start(engine, others=steward.living)
                 stack.push_async_callback(fleet.close)
             stack.push_async_callback(steward.close)
             ready = asyncio.create_task(start())

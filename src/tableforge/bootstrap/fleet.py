@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -16,13 +17,14 @@ from tableforge.config import Settings
 from tableforge.errors import TableForgeError, Unavailable
 from tableforge.hub.hub import Hub
 from tableforge.hub.presence import Presence
-from tableforge.library.instances import Instances, Myself
+from tableforge.library.instances import Instance, Instances, Myself
 from tableforge.library.notices import ROOM_DELETED, Notices
 from tableforge.protocol.bus_messages import Present
 from tableforge.protocol.channels import live_channel, room_channel
 from tableforge.protocol.frames import ClientInfo
 from tableforge.rooms.engine import RoomEngine
 from tableforge.rooms.following import Follower
+from tableforge.telemetry import COUNTERS
 
 NOTICES_SECONDS = 1.0
 """How often notices are looked for while the bus carries them."""
@@ -33,6 +35,8 @@ POSITIONS_SECONDS = 2.0
 LEAVING_SECONDS = 2.0
 """How long a process that ends waits for the registry to let it go; the others notice anyway."""
 
+UNHEARD = "not heard over the bus: has it the same REDIS_ settings and ADMIN_TOKEN?"
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,7 +46,10 @@ def _bus(settings: Settings, origin: str) -> Bus | None:
     from tableforge.bus.redis import RedisBus
 
     return RedisBus(
-        settings.redis, silence_seconds=settings.fleet.bus_silence_seconds, origin=origin
+        settings.redis,
+        silence_seconds=settings.fleet.bus_silence_seconds,
+        origin=origin,
+        secret=settings.access.admin_token or "",
     )
 
 
@@ -66,6 +73,8 @@ class Fleet:
         self._hub = hub
         self._audience = audience
         self._tasks: set[asyncio.Task[None]] = set()
+        self._others: Callable[[], Sequence[Instance]] = tuple
+        self._unheard: set[str] = set()
         self.me = myself(settings)
         self.bus = _bus(settings, self.me.origin)
         self.backplane = Backplane(
@@ -107,18 +116,23 @@ class Fleet:
         self.notices.on(ROOM_DELETED, self._room_deleted)
 
     def bus_servers(self) -> Sequence[BusServer]:
-        """How the servers of the bus are doing; none without a bus."""
-        return self.bus.servers() if self.bus is not None else ()
+        """How the servers of the bus are doing, and which instances are not heard there; none without a bus."""
+        servers = self.bus.servers() if self.bus is not None else ()
+        return [*servers, *(BusServer(f"instance {one}", UNHEARD) for one in sorted(self._unheard))]
 
     def cut_off(self) -> bool:
         """Whether a server of the bus does not carry what this instance tells."""
-        return any(server.trouble for server in self.bus_servers())
+        return self.bus is not None and any(server.trouble for server in self.bus.servers())
 
-    async def start(self, engine: RoomEngine, *, doubtful: Callable[[], bool]) -> None:
-        """Hear the others from now on; the database need not be there yet."""
+    def _doubtful(self) -> bool:
+        """Whether events may come to be that the bus does not bring us."""
+        return bool(self._unheard) or any(one.load.cut_off for one in self._others())
+
+    async def start(self, engine: RoomEngine, *, others: Callable[[], Sequence[Instance]]) -> None:
+        """Hear the others from now on; the database need not be there yet. `others` are those that live."""
         self._engine = engine
-        self._doubtful = doubtful
-        self.follower.follow(engine, doubtful=doubtful)
+        self._others = others
+        self.follower.follow(engine, doubtful=self._doubtful)
         await self.backplane.start(self.follower, self.presence, self.notices)
 
     async def enter(self) -> None:
@@ -138,6 +152,38 @@ class Fleet:
                 uncarried_seconds=self._settings.fleet.heads_interval_ms * 4 / 1000,
             )
         )
+        if self.bus is not None:
+            self._run(self._stay_in_touch())
+
+    async def _stay_in_touch(self) -> None:
+        """Be heard on the bus, and find out who is not: the canary of an instance meets only itself, on whichever bus."""
+        knobs = self._settings.fleet
+        bound = knobs.bus_silence_seconds + 3 * knobs.heartbeat_seconds
+        known: dict[str, float] = {}
+        while True:
+            self.backplane.tell_alive()
+            now = time.monotonic()
+            living = {one.origin: one.id for one in self._others()}
+            known = {origin: known.get(origin, now) for origin in living}
+            heard = self.backplane.heard_at
+            for origin in heard.keys() - living.keys():
+                if now - heard[origin] > bound:
+                    del heard[origin]
+            unheard = {
+                living[origin]
+                for origin, since in known.items()
+                if now - max(since, heard.get(origin, 0.0)) > bound
+            }
+            for one in sorted(unheard - self._unheard):
+                log.warning(
+                    "an instance is not heard over the bus: the log is read for what it does",
+                    other=one,
+                    mend="REDIS_HOST or REDIS_URL, REDIS_BUS_URLS, REDIS_PUB_SUB_DB and ADMIN_TOKEN"
+                    " must be the same on all instances",
+                )
+            self._unheard = unheard
+            COUNTERS.instances_unheard = len(unheard)
+            await asyncio.sleep(knobs.heartbeat_seconds)
 
     async def close(self) -> None:
         """Leave in order."""

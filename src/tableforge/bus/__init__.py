@@ -33,7 +33,9 @@ class Bus(Protocol):
       sent after it; and again once another instance whose messages may have been lost on their way to the bus can send;
     - BU4 `carries` is false from at most the silence bound on after a server stops to carry messages, whatever its
       connections look like, and true again once it does and listening was resumed;
-    - BU5 what is queued for a server is bounded; with more, all of it is dropped, and that is a break.
+    - BU5 what is queued for a server is bounded; with more, all of it is dropped, and that is a break;
+    - BU7 where strangers may reach a server of the bus, only what was sent on a channel by somebody who knows the
+      instances' common secret is heard there; anything else counts as a message that was missed.
 
     An instance whose own way to the bus is broken is silent for the others until it is back: they are told afterwards
     (BU3), and in time only by what does not go over the bus. `servers` says which instance is in that state.

@@ -39,6 +39,8 @@ CANARIES_PER_SILENCE: Final = 4
 CANARY: Final = struct.Struct("<8sd")
 """Which connection it belongs to, and the clock when it was sent; the loop's own clock counts milliseconds."""
 
+SEAL_BYTES: Final = 16
+
 log = structlog.get_logger(__name__)
 
 
@@ -62,11 +64,15 @@ class RedisBus:
     still hear it. Raises `StartRefused` for addresses that cannot be meant.
     """
 
-    def __init__(self, knobs: RedisKnobs, *, silence_seconds: float, origin: str) -> None:
+    def __init__(
+        self, knobs: RedisKnobs, *, silence_seconds: float, origin: str, secret: str = ""
+    ) -> None:
         self._prefix = f"tableforge:{knobs.pub_sub_db}:"
         patience = max(PATIENCE_SECONDS, silence_seconds)
         self._servers = [
-            Server(Address(url, patience=patience), self._prefix, origin, silence_seconds)
+            Server(
+                Address(url, patience=patience), self._prefix, origin, silence_seconds, Seal(secret)
+            )
             for url in urls(knobs)
         ]
         self._places: dict[str, tuple[Server, bytes]] = {}
@@ -130,17 +136,45 @@ class RedisBus:
         return home, wire
 
 
+class Seal:
+    """Proves that a message was sent, on this channel, by somebody who knows the instances' common secret (RFC 7693, keyed)."""
+
+    def __init__(self, secret: str) -> None:
+        key = blake2b(secret.encode(), person=b"tableforge bus").digest()
+        self._begun = blake2b(key=key, digest_size=SEAL_BYTES)
+
+    def _of(self, channel: bytes, message: bytes) -> bytes:
+        digest = self._begun.copy()
+        digest.update(b"%d:%b" % (len(channel), channel))
+        digest.update(message)
+        return digest.digest()
+
+    def on(self, channel: bytes, message: bytes) -> bytes:
+        """The message with its seal in front."""
+        return self._of(channel, message) + message
+
+    def broken(self, channel: bytes, content: bytes) -> bytes | None:
+        """The message behind its seal; None if that is not ours."""
+        message = content[SEAL_BYTES:]
+        good = secrets.compare_digest(content[:SEAL_BYTES], self._of(channel, message))
+        return message if good else None
+
+
 class Server:
     """One server of the bus: its connection, its canary, and what is listened to there.
 
     Channels are named as on the wire, in bytes, and told to `hear` and `resumed` by the names that were asked for.
     """
 
-    def __init__(self, address: Address, prefix: str, origin: str, silence_seconds: float) -> None:
+    def __init__(
+        self, address: Address, prefix: str, origin: str, silence_seconds: float, seal: "Seal"
+    ) -> None:
         self.name = address.name
         self._address = address
         self._origin = origin
         self._silence = silence_seconds
+        self._seal = seal
+        self._warned = False
         self._canary_channel = f"{prefix}:canary:{origin}".encode()
         self._losses_channel = f"{prefix}:losses".encode()
         self._channels: dict[bytes, str] = {}
@@ -187,7 +221,7 @@ class Server:
             COUNTERS.bus_dropped += 1
         else:
             COUNTERS.bus_out += 1
-            link.send((b"PUBLISH", channel, message))
+            link.send((b"PUBLISH", channel, self._seal.on(channel, message)))
 
     def listen(self, channel: bytes, name: str) -> None:
         """Hear a channel, now and after each break."""
@@ -256,7 +290,8 @@ class Server:
             self._subscribe((self._canary_channel, self._losses_channel, *self._channels))
             if self._lossy:
                 self._lossy = False
-                link.send((b"PUBLISH", self._losses_channel, self._origin.encode()))
+                told = self._seal.on(self._losses_channel, self._origin.encode())
+                link.send((b"PUBLISH", self._losses_channel, told))
             while monotonic() - self._heard_at < self._silence:
                 sent = CANARY.pack(self._token, monotonic())
                 link.send((b"PUBLISH", self._canary_channel, sent))
@@ -311,22 +346,41 @@ class Server:
         if kind == b"message":
             name = self._channels.get(channel)
             if name is not None:
+                message = self._seal.broken(channel, content)
+                if message is None:
+                    self._refuse(name)
+                    return
                 if self._begun:
                     self._tell_resumed()
                 COUNTERS.bus_in += 1
                 try:
-                    self._hear(name, content)
+                    self._hear(name, message)
                 except Exception as error:
                     # It counts as missed; the connection, and all else that it carries, does not suffer for it.
                     log.error("a message could not be taken", channel=name, exc_info=error)
                     self._begun.append(name)
             elif channel == self._canary_channel:
                 self._hear_canary(content)
-            elif channel == self._losses_channel and content != self._origin.encode():
+            elif channel == self._losses_channel and self._seal.broken(channel, content) not in (
+                None,
+                self._origin.encode(),
+            ):
                 self._begun = [self._channels[one] for one in self._confirmed]
         elif kind == b"subscribe" and channel in self._channels:
             self._confirmed.add(channel)
             self._begun.append(self._channels[channel])
+
+    def _refuse(self, name: str) -> None:
+        """Leave a message alone that no instance of ours sent; if one did, with another secret, it counts as missed."""
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "a message on the bus is not ours: somebody else speaks there, or ADMIN_TOKEN differs between instances",
+                server=self.name,
+                channel=name,
+            )
+        if name not in self._begun:
+            self._begun.append(name)
 
     def _tell_resumed(self) -> None:
         if self._begun:

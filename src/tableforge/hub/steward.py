@@ -119,9 +119,9 @@ class Steward:
         )
         return sorted((mine, *self._others), key=lambda one: one.id)
 
-    def others_cut_off(self) -> bool:
-        """Whether some other instance is known to serve without reaching the bus."""
-        return any(one.alive and one.load.cut_off for one in self._others)
+    def living(self) -> list[Instance]:
+        """The other instances that serve or drain."""
+        return [one for one in self._others if one.alive]
 
     async def drain(self, instance_id: str) -> Drain:
         """Have an instance drain and stop, as if it had been sent SIGTERM; raises NotFound, `DatabaseUnavailable`."""

@@ -67,6 +67,12 @@ class WhoIsThere(msgspec.Struct, tag="w", array_like=True, frozen=True, gc=False
     origin: str
 
 
+class Alive(msgspec.Struct, tag="a", array_like=True, frozen=True, gc=False):
+    """This instance is heard over the bus, on the channel `fleet`: sent with each heartbeat."""
+
+    origin: str
+
+
 class NoticeGiven(msgspec.Struct, tag="n", array_like=True, frozen=True, gc=False):
     """A durable notice to all instances (see `library.notices`), on the channel `fleet`."""
 
@@ -76,7 +82,7 @@ class NoticeGiven(msgspec.Struct, tag="n", array_like=True, frozen=True, gc=Fals
     about: str
 
 
-Message = EventsHappened | LiveSignal | Roster | WhoIsThere | NoticeGiven
+Message = EventsHappened | LiveSignal | Roster | WhoIsThere | Alive | NoticeGiven
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
