@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import uvloop
 from redis.asyncio import Redis
 
 from tableforge.bench.faulty_proxy import FaultyProxy
-from tableforge.bus.redis import RedisBus
+from tableforge.bus.redis import RedisBus, Seal
 from tableforge.config import RedisKnobs
 from tableforge.ops.servers import RedisServer, SentinelServer, Server
-from tests.bus_instance import CALM, Instance, until
+from tests.bus_instance import CALM, DEADLINE, Instance, until
 
 SILENCE = 0.8
 ASLEEP_SECONDS = 1.5
@@ -177,6 +178,30 @@ async def test_bu3_a_message_that_cannot_be_taken_counts_as_missed(at: At, redis
     await until(lambda: ada.begun("room:r") == 2)
     await ada.speak("room:r", to=ada)
     assert ada.begun("room:s") == 1
+
+
+async def test_bu7_strangers_are_not_heard(at: At, redis_url: str) -> None:
+    ada = await at(redis_url, silence=CALM).start()
+    await ada.listen("room:r")
+    sealed: list[bytes] = []
+
+    def begun(times: int) -> bool:
+        return ada.begun("room:r") == times
+
+    async with Redis.from_url(redis_url) as stranger, stranger.pubsub() as overheard:
+        await overheard.subscribe("tableforge:1:room:s")
+        await overheard.get_message(timeout=DEADLINE)
+        ada.bus.publish("room:s", b"said elsewhere")
+        while not sealed:
+            message = await overheard.get_message(ignore_subscribe_messages=True, timeout=DEADLINE)
+            sealed += [message["data"]] if message is not None else []
+        other = Seal("another secret").on(b"tableforge:1:room:r", b"with another secret")
+        for number, forged in enumerate((b"", b"bare", b"x" * 100_000, sealed[0], other), 2):
+            await stranger.publish("tableforge:1:room:r", forged)
+            # It may be an instance whose secret is not ours: what it told of is looked for.
+            await until(partial(begun, number))
+    await ada.speak("room:r", to=ada)
+    assert set(ada.heard("room:r")) == {b"heard"}
 
 
 async def test_bu3_thousands_of_channels_begin_together(at: At, redis_url: str) -> None:

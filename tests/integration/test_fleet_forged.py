@@ -1,4 +1,4 @@
-"""What is said on the bus by somebody who is none of the instances: the log and its rooms do not suffer for it."""
+"""What is said on the bus by somebody who is none of the instances, or by one that has gone wrong and knows their secret."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from redis import Redis
 
+from tableforge.bus.redis import Seal
 from tableforge.protocol.bus_messages import EventsHappened, LiveSignal, Message, encode_message
-from tests.fleet import fleet
+from tests.fleet import ADMIN_TOKEN, fleet
 from tests.integration.raw_client import Raw, table
 from tests.server_process import ServerProcess
 
@@ -23,7 +24,8 @@ def say(redis_url: str, redis_db: int) -> Iterator[Say]:
 
         def publish(room: str, message: Message | bytes) -> None:
             content = message if isinstance(message, bytes) else encode_message(message)
-            assert client.publish(f"tableforge:{redis_db}:room:{room}", content)
+            channel = f"tableforge:{redis_db}:room:{room}".encode()
+            assert client.publish(channel, Seal(ADMIN_TOKEN).on(channel, content))
 
         yield publish
 
@@ -103,3 +105,30 @@ async def test_an_event_that_never_was_is_found_out(server: ServerProcess, say: 
         assert again["offset"] == head
         assert not again.get("recovered")
         assert "x" not in [line.get("text") for line in again["data"]["room"]["chat"]]
+
+
+async def test_whoever_has_no_more_than_redis_is_not_believed(
+    server: ServerProcess, redis_url: str, redis_db: int
+) -> None:
+    room, (mara, bo) = await table(server, "Bo")
+    async with Raw(server, bo.token) as raw:
+        begun = await raw.subscribe(f"room:{room}")
+        promoted = json.dumps(
+            {
+                "type": "member.changed",
+                "by": mara.id,
+                "at": "",
+                "id": "f",
+                "user": bo.id,
+                "role": "gm",
+            }
+        ).encode()
+        forged = EventsHappened("x", 0.0, begun["epoch"], begun["offset"] + 1, 1, (promoted,))
+        with Redis.from_url(redis_url) as client:
+            assert client.publish(f"tableforge:{redis_db}:room:{room}", encode_message(forged))
+        said = await raw.command(room, "chat.say", text="am I the master now?")
+        heard = await raw.wait_for_offset(room, said["offset"])
+        assert [one["data"]["type"] for one in heard] == ["chat.said"]
+        refused = await raw.command(room, "scene.create", name="mine", width=5, height=5)
+        assert refused["code"] in (400, 403)
+        assert not any("unsubscribe" in one for one in raw.pushes)
