@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tableforge.config import load
 from tableforge.ops.findings import Finding
 from tableforge.ops.fleet_doctor import _output_limit, _version_of, examine_fleet
+from tableforge.ops.servers import PostgresServer
 from tests.command import tableforge
 from tests.server_process import free_port
 from tests.services import run_sql
@@ -67,8 +69,26 @@ def test_a_database_that_is_away_or_refuses_is_named_without_its_password(
     assert "was not reached" in told(away, "database", "bad")
     assert "hidden-word" not in str(away)
     nowhere = findings(f"{database_url}_not_there")
-    assert "was not reached" in told(nowhere, "database", "bad")
-    assert "does not exist" in told(nowhere, "database", "bad")
+    assert "There is no such database" in told(nowhere, "database", "bad")
+    unnamed = findings("postgresql://me:hidden-word@there-is-no-such-host.invalid/x")
+    assert "does not answer: [Errno -" in told(unnamed, "database", "bad")
+    assert "[Errno 111] Connection refused" in told(away, "database", "bad")
+    assert all(
+        one.mend.startswith("Look whether PostgreSQL runs")
+        for one in away
+        if one.name == "database"
+    )
+
+
+def test_a_refused_password_is_told_as_a_server_tells_it(
+    new_postgres: Callable[..., PostgresServer],
+) -> None:
+    refused = findings(
+        new_postgres(durable=False, password="right").url.replace("right", "hidden-word")
+    )
+    assert "(28P01)" in told(refused, "database", "bad")
+    assert any("pg_hba.conf" in one.mend for one in refused)
+    assert "hidden-word" not in str(refused)
 
 
 def test_a_user_without_rights_is_told_which_are_lacking(database_url: str, tmp_path: Path) -> None:

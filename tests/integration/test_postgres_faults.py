@@ -372,9 +372,11 @@ async def test_db11_a_database_that_is_not_there_yet_is_waited_for(
     await asyncio.to_thread(server.stop)
     knobs = DatabaseKnobs(url=server.url, pool_min=0, connection_timeout_ms=200)
     async with PostgresDatabase(knobs, "one") as database:
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(DatabaseUnavailable, match="does not answer.*in a moment") as refused:
             await asyncio.wait_for(database.read(COUNT_USERS), DEADLINE)
+        assert "[Errno 111] Connection refused" in str(refused.value)
         assert database.trouble is not None
+        assert database.trouble.mend.startswith("Look whether PostgreSQL runs")
         await asyncio.to_thread(server.start)
         await asyncio.wait_for(database.started(), DEADLINE)
         assert await database.read(COUNT_USERS) == [(0,)]

@@ -138,14 +138,22 @@ async def assemble(
                 await ready
 
             def unready() -> TableForgeError | None:
-                return (STOPPING if draining() else closing()) or store.trouble()
+                return (STOPPING if draining() else closing()) or troubled()
 
             def closing() -> TableForgeError | None:
                 if refusing():
                     return STOPPING
                 if not ready.done():
-                    return store.trouble() or STARTING
+                    return troubled() or STARTING
                 return None
+
+            def troubled() -> TableForgeError | None:
+                trouble = store.trouble()
+                if trouble is None or not is_fleet:
+                    return trouble
+                return Unavailable(
+                    "This server is waiting for its database.", trouble.why, trouble.mend
+                )
 
             gateway = Gateway(
                 GatewaySettings(

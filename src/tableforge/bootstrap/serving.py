@@ -18,7 +18,7 @@ import uvloop
 from tableforge.api.listener import Listener
 from tableforge.bootstrap.assembly import Assembly, assemble
 from tableforge.config import Settings
-from tableforge.errors import StartRefused, TableForgeError
+from tableforge.errors import StartRefused, TableForgeError, Unavailable
 from tableforge.hub.farewell import send_away
 from tableforge.telemetry import COUNTERS, configure_logging
 
@@ -111,18 +111,25 @@ def bind(settings: Settings) -> list[socket.socket]:
 async def housekeeping(assembly: Assembly) -> None:
     """What has to be done now and then; a chore that fails is told in the log and tried again at its next time."""
     sweep_due = 0.0
+    told = ""
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         try:
             assembly.engine.sweep()
             COUNTERS.rooms_live = assembly.engine.rooms_in_memory
-            if assembly.store.trouble() is not None:
-                await assembly.store.probe()
+            trouble = assembly.store.trouble()
+            why = trouble.why if trouble is not None else ""
+            if why and why != told and not assembly.settings.database.chosen:
+                log.warning("database in trouble", why=why)  # PostgreSQL's engine tells by itself
+            told = why
+            if trouble is not None:
+                with contextlib.suppress(Unavailable):
+                    await assembly.store.probe()
             elif time.monotonic() >= sweep_due:
                 sweep_due = time.monotonic() + ASSET_SWEEP_SECONDS
                 await assembly.assets.sweep()
         except TableForgeError as error:
-            log.warning("housekeeping failed", reason=str(error))
+            log.warning("housekeeping failed", reason=error.why or error.what)
 
 
 class Stop:
@@ -151,6 +158,7 @@ async def drain(assembly: Assembly, stop: Stop) -> None:
     seconds = settings.serving.drain_seconds
     noticed = min(NOTICED_SECONDS, seconds / 5) if settings.database.chosen else 0.0
     stop.begun = True
+    log.info("draining", connections=COUNTERS.connections, within_seconds=seconds)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await asyncio.sleep(noticed)
@@ -205,6 +213,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 await server.serve(sockets)
             finally:
                 chores.cancel()
+            log.info("stopped")
             if stop.because is not None:
                 raise stop.because
             if assembly.ready.done():

@@ -6,7 +6,10 @@ it has been away for longer, calls are refused at once.
 """
 
 import asyncio
+import os
 import re
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
 from secrets import SystemRandom
@@ -47,6 +50,8 @@ log = structlog.get_logger(__name__)
 chance = SystemRandom()
 
 NOTHING_DONE: Final = "Nothing was saved or read."
+LOOK: Final = "Look whether PostgreSQL runs, and at its address, port and firewall."
+"""How an operator mends a database that does not answer; whoever plays can only wait."""
 
 FAILURES: Final = (
     asyncpg.PostgresError,
@@ -112,13 +117,32 @@ def reason(error: BaseException) -> tuple[str, str]:
     if state == "57014":
         return "The database gave up on a statement that took longer than DB_STATEMENT_TIMEOUT.", ""
     if is_lost(error):
-        return "The database does not answer.", "Send it again in a moment."
+        told = silence(error)
+        return f"The database does not answer{f': {told}' if told else ''}.", LOOK
     return f"The database says: {str(error).splitlines()[0] if str(error) else state}.", ""
 
 
-def refused(error: BaseException) -> DatabaseUnavailable:
+def silence(error: BaseException) -> str:
+    """Why nobody answers, if that is known; without our address, for players read it too."""
+    if isinstance(error, socket.gaierror | ssl.SSLError):
+        return str((isinstance(error, ssl.SSLError) and error.strerror) or error)
+    if "rejected SSL upgrade" in str(error):
+        return "it takes no TLS"
+    # Where a name has several addresses, the numbers stand in the text alone.
+    found = isinstance(error, OSError) and re.search(r"\[Errno (\d+)\]", str(error))
+    return f"{found[0]} {os.strerror(int(found[1]))}" if found else ""
+
+
+def to_players(why: str, mend: str) -> DatabaseUnavailable:
     """What to tell whoever asked for something that was not done."""
-    return DatabaseUnavailable(NOTHING_DONE, *reason(error))
+    return DatabaseUnavailable(
+        NOTHING_DONE, why, "Send it again in a moment." if mend == LOOK else mend
+    )
+
+
+def refused(error: BaseException) -> DatabaseUnavailable:
+    """The same, of a statement that failed."""
+    return to_players(*reason(error))
 
 
 def pauses() -> Iterator[float]:
@@ -179,7 +203,7 @@ class PostgresDatabase:
         self._is_read_only = False
         self._closed = False
         self.trouble: DatabaseUnavailable | StartRefused | None = None
-        """Why the database cannot be used; None while it can."""
+        """Why the database cannot be used, for operators; None while it can."""
 
     def _address(self) -> tuple[str, int]:
         """The address for the driver, and how many prepared statements a connection may keep."""
@@ -285,14 +309,9 @@ class PostgresDatabase:
     async def _open(self) -> bool:
         try:
             connection = await self.dial(command_seconds=86_400.0)
-        except FAILURES as error:
-            self._refuse_for_good(error)
+        except (*FAILURES, ValueError) as error:
+            self.refuse_for_good(error)
             raise
-        except ValueError:
-            # Its text may hold a part of the password.
-            raise self._start_refused(
-                "The address of the database cannot be read.", "Mend DATABASE_URL."
-            ) from None
         try:
             if not await migrate(connection):
                 return False
@@ -313,7 +332,7 @@ class PostgresDatabase:
     def _start_refused(self, why: str, mend: str) -> StartRefused:
         return StartRefused("The server did not start.", why, mend)
 
-    def _refuse_for_good(self, error: BaseException) -> None:
+    def refuse_for_good(self, error: BaseException) -> None:
         """Raise `StartRefused` for a failure to connect that only an operator can mend."""
         state = state_of(error)
         if state.startswith("28"):
@@ -331,12 +350,18 @@ class PostgresDatabase:
                 f"The address of the database cannot be used: {str(error).splitlines()[0]}.",
                 "Mend DATABASE_URL.",
             ) from error
+        if isinstance(error, ValueError):
+            # Its text may hold a part of the password.
+            raise self._start_refused(
+                "The address of the database cannot be read.", "Mend DATABASE_URL."
+            ) from None
 
     def _trouble(self, trouble: DatabaseUnavailable) -> None:
         if self.trouble is None:
             self._since = asyncio.get_running_loop().time()
         if self.trouble is None or self.trouble.why != trouble.why:
-            log.warning("database in trouble", server=self.name, why=trouble.why)
+            what = "database in trouble" if self._ready.is_set() else "waiting for the database"
+            log.warning(what, server=self.name, why=trouble.why)
         self.trouble = trouble
 
     def hear_of(self, error: BaseException, *, dialling: bool = False) -> None:
@@ -349,7 +374,7 @@ class PostgresDatabase:
             self._pool.drop_rested()
         if dialling or state in AWAY_STATES or isinstance(error, TimeoutError):
             self._is_read_only = state == "25006"
-            self._trouble(refused(error))
+            self._trouble(DatabaseUnavailable(NOTHING_DONE, *reason(error)))
 
     def works(self, *, wrote: bool) -> None:
         """Take note of a success, of a change or of a read: the trouble there was is over."""
@@ -409,7 +434,7 @@ class PostgresDatabase:
         raise AssertionError("the pauses do not end")
 
     def _away(self, trouble: TableForgeError) -> DatabaseUnavailable:
-        return DatabaseUnavailable(NOTHING_DONE, trouble.why, trouble.mend)
+        return to_players(trouble.why, trouble.mend)
 
     async def _run(
         self, name: str, work: Callable[[Connection, "Progress"], Awaitable[T]], *, wrote: bool

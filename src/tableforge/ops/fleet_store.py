@@ -210,12 +210,14 @@ async def connected(knobs: DatabaseKnobs, what: str) -> AsyncIterator[Connection
     database = PostgresDatabase(knobs, NAME)
     try:
         connection = await database.dial(command_seconds=ANSWER_SECONDS)
-    except FAILURES as error:
+    except (*FAILURES, ValueError) as error:
+        with ordered(what):
+            database.refuse_for_good(error)
         why, mend = reason(error)
         raise OrderRefused(
             what,
             f"The database at {database.name} was not reached. {why}",
-            mend or "Look at DATABASE_URL; `tableforge doctor` says more.",
+            mend or "Look at DATABASE_URL, and at the log of PostgreSQL.",
         ) from error
     try:
         with answering():
