@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from tableforge.database.migrations import scripts
 from tableforge.errors import StartRefused
 from tableforge.ops.fleet_store import filling
 from tableforge.ops.migrate import Moved, move, place_of
-from tests.command import tableforge
+from tests.command import DEADLINE_SECONDS, tableforge
 from tests.integration.played import ROOMS, database
 from tests.server_process import Person, running
 from tests.services import run_sql
@@ -186,6 +187,51 @@ def test_mv3_a_room_that_is_there_with_another_log_is_refused_by_name(
     assert "has another log of it" in spoken.stdout
 
 
+def test_mv3_two_states_of_one_log_are_told_apart_from_two_logs(
+    played: Path, database_url: str, tmp_path: Path
+) -> None:
+    earlier = tmp_path / "earlier"
+    shutil.copytree(played, earlier)
+    with database(earlier) as file:
+        num, room, name = file.execute(
+            "SELECT num, id, name FROM rooms WHERE name = 'Table 1'"
+        ).fetchone()
+        (head,) = file.execute("SELECT max(seq) FROM events WHERE room = ?", (num,)).fetchone()
+        file.execute("DELETE FROM events WHERE room = ? AND seq > ?", (num, head - 3))
+        file.execute("DELETE FROM snapshots WHERE room = ?", (num,))
+    moved(played, database_url, room=room)
+    told = moved(earlier, database_url, room=room, whole=False)
+    (one,) = told["rooms"]
+    assert f"a later state of the same log: {head} events, {head - 3} in" in one["why"]
+    assert moved(earlier, database_url, room=room, whole=False, dry_run=True)["rooms"] == [one]
+    moved(earlier, tmp_path / "behind", room=room)
+    (one,) = moved(played, tmp_path / "behind", room=room, whole=False)["rooms"]
+    assert f"an earlier state of the same log: {head - 3} events, {head} in" in one["why"]
+    assert one["name"] == name
+
+
+def test_mv3_who_sits_in_a_refused_room_alone_stays_behind(
+    played: Path, database_url: str, tmp_path: Path
+) -> None:
+    with running(tmp_path) as server:
+        stranger = Person(server, "Stranger")
+        room, _ = stranger.create_room("Elsewhere")
+    moved(played, database_url, room=room)
+    run_sql(
+        database_url,
+        "DELETE FROM sessions",
+        "DELETE FROM recovery_codes",
+        "DELETE FROM users",
+        "UPDATE events SET data = replace(convert_from(data, 'UTF8'), 'Elsewhere', 'Nowhere')::bytea",
+    )
+    told = moved(played, database_url, whole=False)
+    assert outcomes(told) == {"moved", "refused"}
+    users = {row[0] for row in queried(database_url, "SELECT id FROM users")}
+    assert len(users) == 2
+    assert stranger.id not in users
+    assert {row[0] for row in queried(database_url, 'SELECT "user" FROM sessions')} == users
+
+
 def test_mv3_a_room_that_is_deleted_on_one_side_alone_is_refused(
     played: Path, database_url: str
 ) -> None:
@@ -241,10 +287,11 @@ def test_mv2_interrupted_and_run_again_it_goes_on(
     assert digests(tmp_path / "back") == digests(played)
 
 
-def test_mv2_killed_in_the_middle_it_goes_on_as_well(
-    played: Path, database_url: str, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_mv2_stopped_in_the_middle_it_goes_on_as_well(
+    played: Path, database_url: str, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """A long log, and SIGKILL as soon as the first room of others is there."""
+    """A long log, and the signal as soon as the first room of others is there."""
     with database(played) as file:
         (num,) = file.execute("SELECT max(num) FROM rooms").fetchone()
         (head,) = file.execute("SELECT max(seq) FROM events WHERE room = ?", (num,)).fetchone()
@@ -255,24 +302,36 @@ def test_mv2_killed_in_the_middle_it_goes_on_as_well(
             [(head + extra, num, head) for extra in range(1, 30_001)],
         )
         file.execute("COMMIT")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tableforge", "migrate", "--from", played, "--to", database_url],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "TABLEFORGE_DATA": str(played)},
-    )
+    ours = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # one that is ignored is so in a child
+    with (tmp_path / "said").open("wb") as said:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tableforge", "migrate", "--from", played, "--to", database_url],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, "TABLEFORGE_DATA": str(played)},
+        )
+    signal.signal(signal.SIGINT, ours)
     try:
         while child.poll() is None and not _rooms(database_url):
             pass
-        child.send_signal(signal.SIGKILL)
+        child.send_signal(how)
+        child.wait(DEADLINE_SECONDS)
     finally:
         child.kill()
         child.wait()
-    assert child.returncode == -signal.SIGKILL
+    if how == signal.SIGINT:
+        assert child.returncode == 1
+        told = (tmp_path / "said").read_text()
+        assert "nothing is half there" in told
+        assert "Run this again" in told
+        assert "Aborted" not in told
+    else:
+        assert child.returncode == -how
     assert 0 < len(_rooms(database_url)) < ROOMS
-    told = moved(played, database_url)
-    assert outcomes(told) == {"there", "moved"}
+    assert outcomes(moved(played, database_url)) == {"there", "moved"}
     moved(database_url, tmp_path / "back")
     assert digests(tmp_path / "back") == digests(played)
 
@@ -375,6 +434,9 @@ def test_bad_orders_are_refused_with_what_to_do(
     assert "Say where to" in unsaid.stderr
     assert "There is no database in" in refusal(tmp_path / "none", database_url)
     assert "both source and target" in refusal(played, played)
+    spoken = tableforge("migrate", "--to", "data/../data", folder=played.parent)
+    assert spoken.returncode == 2
+    assert "both source and target" in spoken.stderr
     assert "is no store" in refusal(played, "mysql://me:hidden-word@host/x")
     assert "hidden-word" not in refusal(played, "mysql://me:hidden-word@host/x")
     assert "There is no room nothing" in refusal(played, database_url, "nothing")

@@ -2,11 +2,16 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from tableforge.cli.conduct import FAILED, as_json_option, settings
+from tableforge.cli.conduct import FAILED, as_json_option, fail, settings
+from tableforge.errors import TableForgeError
+
+LINE_SECONDS = 5.0
+"""How often it is told how far something is, where nobody watches."""
 
 
 @click.command()
@@ -77,7 +82,7 @@ def doctor(*, thorough: bool, as_json: bool) -> None:
 
 
 class Progress:
-    """Bars on stderr that follow what is being done, where a person watches."""
+    """Follows on stderr what is being done: bars where a person watches, else a line now and then."""
 
     def __init__(self) -> None:
         from rich import progress
@@ -92,6 +97,7 @@ class Progress:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, progress.TaskID] = {}
+        self._told = time.monotonic()
 
     def __enter__(self) -> "Progress":
         self._bars.start()
@@ -102,6 +108,11 @@ class Progress:
 
     def __call__(self, what: str, done: int, of: int) -> None:
         """Show how far it is."""
+        if self._bars.disable:
+            if time.monotonic() - self._told >= LINE_SECONDS:
+                self._told = time.monotonic()
+                click.echo(f"{what}: {done} of {of}", err=True)
+            return
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=of)
         self._bars.update(self._tasks[what], completed=done, total=of)
@@ -260,11 +271,21 @@ def migrate(
         else:
             click.echo(f"{moving.name_of(there)} has form {after}; it had form {before}.")
         return
-    with Progress() as progress:
-        moved = asyncio.run(
-            moving.move(
-                read, here, there, room=room, dry_run=dry_run, force=force, progress=progress
+    try:
+        with Progress() as progress:
+            moved = asyncio.run(
+                moving.move(
+                    read, here, there, room=room, dry_run=dry_run, force=force, progress=progress
+                )
             )
+    except KeyboardInterrupt:
+        fail(
+            TableForgeError(
+                "Not everything was moved.",
+                "You stopped it. Each room is there whole or not at all: nothing is half there.",
+                "Run this again: it goes on where it stopped.",
+            ),
+            FAILED,
         )
     if as_json:
         plain = moved._asdict() | {"rooms": [one._asdict() for one in moved.rooms]}

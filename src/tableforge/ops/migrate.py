@@ -10,6 +10,7 @@ then a position of one would be misread in the other. Clients load the room anew
 
 import asyncio
 import hashlib
+import math
 import re
 import secrets
 import shutil
@@ -43,6 +44,9 @@ from tableforge.ops.verify import Fold
 NOTHING = "Nothing was moved."
 ID = re.compile(rb'"([a-z2-7]{16})"')
 """What may be the id of a user or a picture in an event."""
+
+PERSONAL: Final = {"users": "id", "sessions": "user", "recovery_codes": "user"}
+"""Tables of what belongs to one user, with the column that names them."""
 
 Outcome = Literal["moved", "there", "to move", "refused"]
 OUTCOMES: Final = get_args(Outcome)
@@ -120,6 +124,7 @@ class Tally:
     """What a room's log comes to, row by row."""
 
     def __init__(self, room: str) -> None:
+        self.room = room
         self._digest = hashlib.sha256()
         self._fold = Fold(room, {}, self._hear)
         self.trouble = ""
@@ -196,9 +201,11 @@ async def move(
     Nothing of the source is changed, and no server may be using it; `force` lets the servers of a fleet run on, and then
     what is played from now on stays behind. A dry run reads and compares. Raises `OrderRefused` before anything was done.
     """
-    if name_of(source) == name_of(target):
+    if _identity(source) == _identity(target):
         raise OrderRefused(
-            NOTHING, f"{name_of(source)} is both source and target.", "Name two places."
+            NOTHING,
+            f"{name_of(source)} is both source and target.",
+            "Name two places; without --from it is TABLEFORGE_DATA that is moved.",
         )
     async with AsyncExitStack() as stack:
         try:
@@ -220,6 +227,10 @@ async def move(
                 f"A database says: {error}.",
                 "Run `tableforge doctor`, then this again: it goes on where it stopped.",
             ) from error
+
+
+def _identity(place: Place) -> str:
+    return str(place.resolve()) if isinstance(place, Path) else name_of(place)
 
 
 SCRATCH = "moving-"
@@ -274,7 +285,8 @@ async def _opened_target(stack: AsyncExitStack, settings: Settings, place: Place
             fleet_store.pictures(settings, place, scratch / "cache")
         )
         return Side(name_of(place), found, pictures, scratch)
-    await store.bring_up(place)
+    with fleet_store.ordered(NOTHING):
+        await store.bring_up(place)
     filler = stack.enter_context(store.filling(place))
     for left in place.glob(f"{SCRATCH}*"):
         await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
@@ -330,22 +342,32 @@ class Move:
         self._pictures = 0
         self._lost: list[str] = []
         self._refused: set[str] = set()
+        self._left_behind: set[str] = set()
         self._users: set[str] = set()
         self._mentioned: set[str] = set()
 
     async def run(self, rooms: list[StoredRoom]) -> Moved:
-        """Move these rooms and what belongs to them; users first and sessions last, so that whoever signs in there finds their rooms."""
+        """Move these rooms and what belongs to them; users first and sessions last, so that whoever signs in there finds their rooms.
+
+        What is there already is compared before anything is added: who sits in refused rooms alone stays behind with them.
+        """
         if self._only is not None:
             self._users = {user for user, _ in await self._source.store.seats(self._only)}
-        await self._move_table("users")
         there = {room.id: room for room in await self._target.store.rooms()}
+        known: dict[str, MovedRoom] = {}
         for room in rooms:
-            if room.id not in there:
+            if room.id in there:
+                known[room.id] = await self._compared(room, there[room.id])
+                self._progress("compared", len(known), len(there))
+            else:
                 with suppress(Unreadable):
                     self._all_events += await self._source.store.head(room.id) or 0
+        self._refused = {room for room, one in known.items() if one.outcome == "refused"}
+        await self._leave_behind(rooms)
+        await self._move_table("users")
         for number, room in enumerate(rooms, 1):
             self._progress("rooms", number - 1, len(rooms))
-            moved = await self._move_room(room, there.get(room.id))
+            moved = known.get(room.id) or await self._move_room(room)
             self._rooms.append(moved)
             if moved.outcome == "refused":
                 self._refused.add(room.id)
@@ -359,11 +381,18 @@ class Move:
             *(self._rows, self._pictures, self._lost),
         )
 
-    async def _move_room(self, room: StoredRoom, there: StoredRoom | None) -> MovedRoom:
+    async def _leave_behind(self, rooms: list[StoredRoom]) -> None:
+        """Find out who has a seat in refused rooms alone."""
+        staying: set[str] = set()
+        going: set[str] = set()
+        for room in rooms if self._refused else ():
+            seats = await self._source.store.seats(room.id)
+            (staying if room.id in self._refused else going).update(user for user, _ in seats)
+        self._left_behind = staying - going
+
+    async def _move_room(self, room: StoredRoom) -> MovedRoom:
         tally = Tally(room.id)
         try:
-            if there is not None:
-                return await self._compared(room, there)
             if self._is_dry:
                 async for rows in self._logged(room.id):
                     tally.take(rows)
@@ -375,26 +404,50 @@ class Move:
         return tally.as_told(room, "moved", tally.trouble)
 
     async def _compared(self, room: StoredRoom, there: StoredRoom) -> MovedRoom:
-        here, yonder = Tally(room.id), Tally(room.id)
-        async for rows in self._logged(room.id):
-            here.take(rows)
-        if self._is_dry:
-            await _tally(self._target.store, yonder, room.id)
-        else:
-            async with self._target.store.transaction():
-                await _tally(self._target.store, yonder, room.id)
-        if here.digest != yonder.digest:
-            why = (
-                f"{self._target.name} has another log of it, with {yonder.events} events;"
-                f" {self._source.name} has {here.events}. Neither was changed."
-            )
-            return here.as_told(room, "refused", why)
+        here = Tally(room.id)
+        try:
+            async for rows in self._logged(room.id):
+                here.take(rows)
+            yonder = await self._there(room.id)
+            if here.digest != yonder.digest:
+                return here.as_told(room, "refused", await self._difference(here, yonder))
+        except (Unreadable, sqlite3.IntegrityError) as error:
+            return here.as_told(room, "refused", str(error))
         if (room.deleted_at is None) != (there.deleted_at is None):
             where = self._source.name if room.deleted_at is not None else self._target.name
             return here.as_told(
                 room, "refused", f"It is deleted in {where} alone. Neither was changed."
             )
         return here.as_told(room, "there")
+
+    async def _there(self, room: str, until: float = math.inf) -> Tally:
+        """What the target's log of a room comes to, or its first events `until` an offset."""
+        async with AsyncExitStack() as stack:
+            if not self._is_dry:
+                await stack.enter_async_context(self._target.store.transaction())
+            return await _tallied(self._target.store, room, until)
+
+    async def _difference(self, here: Tally, yonder: Tally) -> str:
+        """How two logs of one room differ, and what can be done."""
+        target, source = self._target.name, self._source.name
+        if here.events < yonder.events:
+            if (await self._there(here.room, here.events)).digest == here.digest:
+                return (
+                    f"{target} has a later state of the same log: {yonder.events} events, {here.events} in {source}."
+                    " Neither was changed. If it was moved before and played on there, nothing is left to do;"
+                    " else move into an empty place."
+                )
+        else:
+            first = await _tallied(self._source.store, here.room, yonder.events)
+            if first.digest == yonder.digest:
+                return (
+                    f"{target} has an earlier state of the same log: {yonder.events} events, {here.events} in {source}."
+                    " Neither was changed. To have what was played since, move into an empty place."
+                )
+        return (
+            f"{target} has another log of it, with {yonder.events} events; {source} has {here.events}."
+            " Neither was changed. Keep one of them, or move into an empty place."
+        )
 
     async def _logged(self, room: str) -> AsyncIterator[list[StoredRow]]:
         """The source's log of a room; on the way, the ids that its events mention, where one room is moved alone."""
@@ -415,8 +468,7 @@ class Move:
             self._progress("events", self._events, max(self._all_events, self._events))
         async for snapshot in source.snapshots(room.id):
             await target.add_snapshot(room.id, snapshot)
-        yonder = Tally(room.id)
-        await _tally(target, yonder, room.id)
+        yonder = await _tallied(target, room.id)
         if (here.events, here.digest, here.state) != (head, yonder.digest, yonder.state):
             raise Unavailable(
                 f"Room {room.id} ({room.name}) was not moved.",
@@ -440,13 +492,15 @@ class Move:
         named = dict(zip(TABLES[table], row, strict=True))
         if named.get("room") in self._refused:
             return False
+        if table in PERSONAL and named[PERSONAL[table]] in self._left_behind:
+            return False
         if self._only is None:
             return True
         if table == "assets":
             return named["room"] == self._only or named["id"] in self._mentioned
         if table == "invites":
             return named["room"] == self._only
-        return named["id" if table == "users" else "user"] in self._users
+        return named[PERSONAL[table]] in self._users
 
     async def _move_pictures(self) -> None:
         """The bytes of a picture, then the rows that lead to it."""
@@ -486,13 +540,16 @@ class Move:
         self._pictures += 1
 
 
-async def _tally(found: Store, tally: Tally, room: str) -> None:
+async def _tallied(found: Store, room: str, until: float = math.inf) -> Tally:
+    tally = Tally(room)
     async for rows in found.events(room):
-        tally.take(rows)
+        tally.take(row for row in rows if row.offset <= until)
+    return tally
 
 
 async def bring_up(place: Place) -> tuple[int, int]:
     """Bring a store's tables to the present form and do nothing else; returns the forms before and after."""
     if isinstance(place, DatabaseKnobs):
         return await fleet_store.bring_up(place, "The tables were not changed.")
-    return await store.bring_up(place)
+    with fleet_store.ordered("The tables were not changed."):
+        return await store.bring_up(place)
