@@ -52,3 +52,23 @@ describe("a refused line", () => {
     expect(store.refused).toHaveLength(1);
   });
 });
+
+describe("a line without an answer", () => {
+  it("is never called unsaid, and says so when it lasts", async () => {
+    end.answer = () => undefined;
+    const { container } = render(Chat, { store });
+    const began = Date.now();
+    void store.say({ type: "chat.say", text: "is anybody there" });
+    await screen.findByText("is anybody there");
+    expect(screen.queryByText("Not answered yet.")).toBeNull();
+    const clock = vi.spyOn(Date, "now").mockReturnValue(began + 15_500);
+    await screen.findByText("Not answered yet.");
+    clock.mockRestore();
+    expect(container.textContent).toContain("it may be said after all");
+    expect(container.textContent).not.toContain("This was not said");
+    await fireEvent.click(screen.getByRole("button", { name: "Give up" }));
+    expect(screen.queryByText("is anybody there")).toBeNull();
+    end.happen({ type: "chat.said", text: "is anybody there", by: "u1", at: "", id: end.heard.at(-1)?.id ?? "" });
+    await screen.findByText("is anybody there");
+  });
+});

@@ -29,6 +29,8 @@ export class FarEnd {
   });
   /** False refuses new connections, as a server that is down. */
   up = true;
+  /** True lets everything be heard and answers nothing, as a server that stands still. */
+  stands = false;
   private socket: FakeSocket | null = null;
 
   constructor(public room: Room) {}
@@ -64,6 +66,11 @@ export class FarEnd {
   }
 
   hear(command: Command): object | undefined {
+    const answer = this.answered(command);
+    return this.stands ? undefined : answer;
+  }
+
+  private answered(command: Command): object | undefined {
     if (command.connect) return { connect: { client: "c", version: "far end", ping: 25, pong: true } };
     if (command.presence) return { presence: { presence: this.presence } };
     if (command.publish) {

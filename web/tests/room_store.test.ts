@@ -92,6 +92,73 @@ describe("the room store", () => {
     expect(end.heard).toHaveLength(1);
   });
 
+  it("sends again what the table could not save just now, and never says it failed", async () => {
+    end.answer = () => ({ error: { code: 503, message: "unavailable", temporary: true, detail: "The log is away." } });
+    await open();
+    const said = store.say({ type: "chat.say", text: "hello" });
+    await vi.waitFor(() => expect(end.heard).toHaveLength(2), 5_000);
+    expect(store.line.words).toBe("Cannot save now, 1 change waits");
+    end.answer = () => ({ rpc: { data: { offset: end.offset } } });
+    await said;
+    expect(new Set(end.heard.map(({ id }) => id)).size).toBe(1);
+    expect([store.refused, store.pending, store.line.words]).toEqual([[], [], "Live, all saved"]);
+  });
+
+  it("takes a refusal back when the line is said after all", async () => {
+    end.answer = () => ({ error: { code: 409, message: "conflict", detail: "Not now." } });
+    await open();
+    await store.say({ type: "chat.say", text: "hello" });
+    expect(store.refused).toHaveLength(1);
+    end.happen({ type: "chat.said", text: "hello", by: "u1", at: "", id: end.heard[0]?.id ?? "" });
+    await vi.waitFor(() => expect(store.refused).toEqual([]));
+  });
+
+  it("leaves a server that stands still, and brings what it was asked to the next", async () => {
+    vi.useFakeTimers();
+    try {
+      end.install();
+      store = new RoomStore("r1", { note: (text) => notes.push(text), refuse: (problem) => refusals.push(problem) });
+      store.open();
+      await vi.advanceTimersByTimeAsync(100);
+      end.stands = true;
+      const said = store.say({ type: "chat.say", text: "hello" });
+      await vi.advanceTimersByTimeAsync(4_000);
+      expect(store.line.words).toMatch(/^1 change waits, no answer for [34] s$/u);
+      end.stands = false;
+      await vi.advanceTimersByTimeAsync(2_000);
+      await said;
+      expect(end.heard).toHaveLength(2);
+      expect(end.heard[1]?.id).toBe(end.heard[0]?.id);
+      expect([store.refused, end.subscribes]).toEqual([[], 2]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it("stays with a server that answers others while it saves slowly", async () => {
+    vi.useFakeTimers();
+    try {
+      end.install();
+      store = new RoomStore("r1", { note: (text) => notes.push(text), refuse: (problem) => refusals.push(problem) });
+      store.open();
+      await vi.advanceTimersByTimeAsync(100);
+      end.answer = () => undefined;
+      void store.moveTokens([{ token: "t1", x: 4, y: 4 }]);
+      await vi.advanceTimersByTimeAsync(16_000);
+      expect([end.subscribes, refusals, xOf()]).toEqual([1, [], 4]);
+      expect(new Set(end.heard.map(({ id }) => id)).size).toBe(1);
+      expect(store.lost).toMatch(/^Not answered yet: 1 change waits/u);
+      store.lostAction?.run();
+      await vi.advanceTimersByTimeAsync(10);
+      expect(notes).toEqual([
+        "It is no longer sent. It may have happened after all. Look at the table before you do it again.",
+      ]);
+      expect([store.pending, refusals, xOf(), store.lost]).toEqual([[], [], 1, null]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it("keeps moves while the line is down", async () => {
     await open();
     end.up = false;

@@ -2,14 +2,21 @@
  * One table's line to the server: the Centrifuge client does the transport, the reconnecting and the recovery; here its
  * events become the few things the room store has to know. No handler may throw: the client would stop for good.
  */
-import { Centrifuge, type PublicationContext, type Subscription } from "centrifuge";
+import { Centrifuge, State, type PublicationContext, type Subscription } from "centrifuge";
 import type { RoomCommand, RoomEvent, Snapshot } from "./types";
 import { problemFromRpc, Refusal, type Problem } from "./problem";
 import { socketAddress } from "./address";
 import { Reasons } from "./reasons";
 
-/** Thrown when it is not known whether a command arrived: it is to be sent again under the same id. */
-export class Unanswered extends Error {}
+/**
+ * Thrown when it is not known whether a command happened, or when the table cannot carry it out just now: it is to be sent
+ * again under the same id. `said` is what the table said of it, if it said anything.
+ */
+export class Unanswered extends Error {
+  constructor(readonly said: Problem | null = null) {
+    super("unanswered");
+  }
+}
 
 export interface Reply {
   offset: number;
@@ -30,8 +37,15 @@ export interface Hearing {
 
 // The server's own words for an own call that was cut off: the Centrifuge client's error codes
 const LOCAL_CODES_BELOW = 100;
+const SERVER_FAULTS_FROM = 500;
 const PERMISSION_DENIED = 103;
 const INVALID_TOKEN = 3500;
+/** The server pings every ten seconds; one that is later than this is not there any more. */
+const PING_LATE_MS = 5_000;
+/** A command without an answer for this long makes one ask whether anybody is there at all … */
+const ASK_AFTER_MS = 2_000;
+/** … and who says nothing at all for this long after that is left for another server, or another try. */
+const SILENT_AFTER_MS = 3_000;
 
 export class Connection {
   private readonly centrifuge: Centrifuge;
@@ -39,6 +53,7 @@ export class Connection {
   private readonly live: Subscription;
   private readonly clients = new Map<string, string>();
   private readonly reasons = new Reasons();
+  private asking: ReturnType<typeof setTimeout> | null = null;
 
   constructor(
     private readonly room: string,
@@ -47,6 +62,7 @@ export class Connection {
     this.centrifuge = new Centrifuge(socketAddress(room), {
       name: "tableforge-web",
       maxReconnectDelay: 8_000,
+      maxServerPingDelay: PING_LATE_MS,
       websocket: this.reasons.socket(),
     });
     this.centrifuge.on("connecting", () => hearing.onOffline());
@@ -68,6 +84,7 @@ export class Connection {
   }
 
   close(): void {
+    if (this.asking !== null) clearTimeout(this.asking);
     this.centrifuge.disconnect();
   }
 
@@ -80,17 +97,37 @@ export class Connection {
 
   /**
    * Ask the table for something; `id` names the deed, so that sending it twice does it once.
-   * Throws Refusal when the table said no, Unanswered when nothing is known.
+   * Throws Refusal when the table said no, Unanswered when nothing is known or the table put it off.
    */
   async command(id: string, command: RoomCommand): Promise<Reply> {
+    const late = setTimeout(() => this.askWhetherThere(), ASK_AFTER_MS);
     try {
       const answer = await this.centrifuge.rpc("room.command", { room: this.room, id, ...command });
       return answer.data as Reply;
     } catch (thrown) {
       const problem: Problem = problemFromRpc(thrown, this.reasons.take(id));
       if (problem.status < LOCAL_CODES_BELOW) throw new Unanswered();
+      if (problem.status >= SERVER_FAULTS_FROM || isTemporary(thrown)) throw new Unanswered(problem);
       throw new Refusal(problem);
+    } finally {
+      clearTimeout(late);
     }
+  }
+
+  /**
+   * A server that stands still keeps its sockets open, and only its missing ping would tell. Saving may take its time, but
+   * who is here is answered at once: whoever does not even say that is left.
+   */
+  private askWhetherThere(): void {
+    if (this.asking !== null || this.centrifuge.state !== State.Connected) return;
+    const askedAt = Date.now();
+    this.asking = setTimeout(() => {
+      this.asking = null;
+      if (this.reasons.heardAt >= askedAt || this.centrifuge.state !== State.Connected) return;
+      this.centrifuge.disconnect();
+      this.centrifuge.connect();
+    }, SILENT_AFTER_MS);
+    this.channel.presence().catch(() => undefined); // whatever is heard will do, and silence tells by itself
   }
 
   /** Tell the others something that is not worth keeping; lost without a word when the line is down. */
@@ -137,4 +174,8 @@ export class Connection {
   private tellPresence(): void {
     this.hearing.onPresence(new Set(this.clients.values()));
   }
+}
+
+function isTemporary(error: unknown): boolean {
+  return typeof error === "object" && error !== null && "temporary" in error && error.temporary === true;
 }

@@ -1,6 +1,7 @@
 /**
  * Why a command was refused. The server sends the sentences beside an error's code and slug, but the Centrifuge client
  * hands on only code and slug; so the socket it is given reads the sentences as they pass, and keeps them by command.
+ * It also notes when it last heard anything at all, which tells a slow table from one that is not there any more.
  */
 
 interface Line {
@@ -14,6 +15,7 @@ const KEPT_AT_MOST = 500;
 export class Reasons {
   private readonly commands = new Map<number, string>();
   private readonly details = new Map<string, string>();
+  heardAt = 0;
 
   /** A WebSocket class for the Centrifuge client that lets this listen in. */
   socket(): typeof WebSocket {
@@ -46,6 +48,7 @@ export class Reasons {
   };
 
   private readonly noteReceived = (frame: string): void => {
+    this.heardAt = Date.now();
     if (!frame.includes('"error"')) return;
     for (const { id, error } of lines(frame)) {
       const command = id === undefined ? undefined : this.commands.get(id);

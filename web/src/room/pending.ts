@@ -8,7 +8,9 @@ import type { Move, RoomCommand, Token } from "../protocol/types";
 export interface Pending {
   readonly id: string;
   readonly command: RoomCommand;
-  readonly sentAt: number;
+  readonly askedAt: number;
+  /** How often it was sent: from the first time on, it may have happened. */
+  readonly sent: number;
   /** The offset of the reply; null until it came. */
   readonly acknowledged: number | null;
 }
@@ -17,11 +19,15 @@ export interface Pending {
 export const WAITING_AT_MOST = 200;
 
 export function withPending(list: readonly Pending[], id: string, command: RoomCommand, now: number): Pending[] {
-  return [...list, { id, command, sentAt: now, acknowledged: null }];
+  return [...list, { id, command, askedAt: now, sent: 0, acknowledged: null }];
 }
 
 export function withoutPending(list: readonly Pending[], id: string): readonly Pending[] {
   return list.some((one) => one.id === id) ? list.filter((one) => one.id !== id) : list;
+}
+
+export function withSending(list: readonly Pending[], id: string): readonly Pending[] {
+  return list.map((one) => (one.id === id ? { ...one, sent: one.sent + 1 } : one));
 }
 
 /** A reply came: the command stays laid over the room until the room itself has reached `offset`. */

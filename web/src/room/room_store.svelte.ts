@@ -2,9 +2,9 @@
  * One table as this browser knows it: the room folded from snapshot and events, what is still on its way, who is here.
  * The board reads it through `BoardPort`; the panels read it directly.
  */
-import { Connection, Unanswered, type Reply } from "../protocol/connection";
+import { Connection, type Reply } from "../protocol/connection";
 import { imageAddress } from "../protocol/address";
-import { problemOf, Refusal, UNREACHABLE, type Problem } from "../protocol/problem";
+import { problemOf, Refusal, sentences, UNREACHABLE, type Problem } from "../protocol/problem";
 import type {
   ChatLine,
   Door,
@@ -24,20 +24,14 @@ import type { BoardNews, BoardPort, LiveSignal, Move, NewToken, Person, TokenCha
 import { evolve } from "./evolve";
 import { readSignal } from "./live";
 import { marksOf, MARKS } from "./people";
-import {
-  acknowledge,
-  overlay,
-  settled,
-  unanswered,
-  WAITING_AT_MOST,
-  withoutPending,
-  withPending,
-  type Pending,
-} from "./pending";
-import { counted, timeOfDay } from "./words";
+import { lineOf, NOT_ANSWERED_MS, stuckWords, waits, type Line } from "./line";
+import { GIVEN_UP, Outbox } from "./outbox";
+import { overlay, unanswered, WAITING_AT_MOST, type Pending } from "./pending";
+import { counted } from "./words";
 
 /** A line that was refused: it stays in the chat with its reason, to be changed, tried again or let go. */
 export interface RefusedLine {
+  /** The command's own: should it happen after all, the refusal is taken back. */
   id: string;
   /** How far the room had come then: later lines stand below it. */
   offset: number;
@@ -51,20 +45,12 @@ export interface Note {
   text: string;
 }
 
-export interface Line {
-  tone: "live" | "wait" | "off";
-  words: string;
-}
-
 export interface Telling {
   note(text: string, action?: { label: string; run: () => void }): void;
   refuse(problem: Problem): void;
 }
 
 const NOTES_KEPT = 50;
-const TRIES = 3;
-const QUIET_MS = 300;
-const SLOW_MS = 600;
 const SLOW_SAID_MS = 4_000;
 const TYPING_SHOWN_MS = 4_000;
 const TYPING_SENT_EVERY_MS = 2_000;
@@ -75,6 +61,8 @@ export class RoomStore implements BoardPort {
   room = $state.raw<Room | null>(null);
   offset = $state.raw(0);
   pending = $state.raw<readonly Pending[]>([]);
+  /** What the table said when it put off what waits; null when it said nothing. */
+  private putOff = $state.raw<Problem | null>(null);
   refused = $state.raw<readonly RefusedLine[]>([]);
   notes = $state.raw<readonly Note[]>([]);
   selection = $state.raw<ReadonlySet<string>>(new Set());
@@ -92,9 +80,7 @@ export class RoomStore implements BoardPort {
   private now = $state.raw(Date.now());
 
   private readonly connection: Connection;
-  private readonly waiting = new Map<string, { resolve: (reply: Reply) => void; reject: (why: unknown) => void }>();
-  private readonly tries = new Map<string, number>();
-  private readonly inFlight = new Set<string>();
+  private readonly outbox: Outbox;
   private readonly signalHearers = new Set<(signal: LiveSignal, from: Person) => void>();
   private readonly newsHearers = new Set<(news: BoardNews) => void>();
   private readonly clock: ReturnType<typeof setInterval>;
@@ -146,32 +132,39 @@ export class RoomStore implements BoardPort {
   readonly unsaid = $derived(
     this.pending.filter(({ command }) => command.type === "chat.say" || command.type === "dice.roll"),
   );
-  readonly line = $derived.by<Line>(() => {
-    const open = unanswered(this.pending);
-    const wait = open[0] ? this.now - open[0].sentAt : 0;
-    if (!this.connected) {
-      const lost = this.lostAt ?? this.now;
-      if (!this.everLive)
-        return { tone: "wait", words: this.now - lost > 3_000 ? "Still looking for the table" : "Finding the table" };
-      if (this.now - lost < QUIET_MS) return { tone: "live", words: "Live, all saved" };
-      return { tone: "off", words: `Offline since ${timeOfDay(lost)}` };
-    }
-    const slowest = Math.max(wait, this.roundTrip);
-    if (slowest > SLOW_MS) return { tone: "wait", words: `Slow line, ${Math.round(slowest / 50) * 50} ms` };
-    if (wait > QUIET_MS) {
-      const moves = open.every(({ command }) => command.type === "token.move");
-      return { tone: "live", words: `Saving ${counted(open.length, moves ? "move" : "change")}` };
-    }
-    return { tone: "live", words: "Live, all saved" };
-  });
-  /** Set while the line is down for long enough to say so. */
+  readonly line = $derived<Line>(
+    lineOf({
+      now: this.now,
+      connected: this.connected,
+      everLive: this.everLive,
+      lostAt: this.lostAt ?? this.now,
+      roundTrip: this.roundTrip,
+      putOff: this.putOff,
+      open: unanswered(this.pending),
+    }),
+  );
+  /** What has had no answer for so long that one may want to give up on it. */
+  readonly stuck = $derived<ReadonlySet<string>>(
+    new Set(unanswered(this.pending).flatMap(({ id, askedAt }) => (this.now - askedAt > NOT_ANSWERED_MS ? [id] : []))),
+  );
+  /** Of those, what has no place in the chat to say so. */
+  private readonly stuckDeeds = $derived(
+    this.pending.filter((one) => this.stuck.has(one.id) && !this.unsaid.includes(one)),
+  );
+  /** Set while the line is down for long enough to say so, or while a deed has had no answer for long. */
   readonly lost = $derived.by<string | null>(() => {
-    if (this.connected || this.line.tone !== "off") return null;
+    const stuck = this.stuckDeeds.length === 0 ? "" : stuckWords(this.stuckDeeds, this.connected, this.putOff);
+    if (this.connected || this.line.tone !== "off") return stuck || null;
     const count = unanswered(this.pending).length;
-    const kept =
-      count === 0 ? "what you do waits here" : `${counted(count, "change")} ${count === 1 ? "waits" : "wait"} here`;
-    return `Lost the table. Trying again; ${kept}.`;
+    const kept = count === 0 ? "what you do waits here" : `${waits(count)} here`;
+    return `Lost the table. Trying again; ${kept}. ${stuck}`.trim();
   });
+  /** The way out of `lost`, where there is one. */
+  readonly lostAction = $derived(
+    this.stuckDeeds.length > 0
+      ? { label: "Give up", run: (): void => this.giveUp(this.stuckDeeds.map(({ id }) => id)) }
+      : null,
+  );
 
   readonly live = {
     send: (signal: LiveSignal): void => this.connection.signal(signal),
@@ -185,6 +178,15 @@ export class RoomStore implements BoardPort {
     readonly id: string,
     private readonly telling: Telling,
   ) {
+    this.outbox = new Outbox({
+      send: (command, body) => this.send(command, body),
+      reached: () => this.offset,
+      changed: (list, putOff) => {
+        this.pending = list;
+        this.putOff = putOff;
+        this.now = Date.now();
+      },
+    });
     this.connection = new Connection(id, {
       onLive: (snapshot) => this.heardLive(snapshot),
       onEvent: (offset, event) => this.heardEvent(offset, event),
@@ -206,13 +208,17 @@ export class RoomStore implements BoardPort {
 
   close(): void {
     clearInterval(this.clock);
+    this.outbox.closed();
     this.connection.close();
   }
 
   // ---- what the board and the panels ask for
 
-  /** Ask the table; resolves with the reply, rejects with a Refusal. While the line is down it waits. */
-  ask(command: RoomCommand): Promise<Reply> {
+  /**
+   * Ask the table; resolves with the reply, rejects with a Refusal. While nothing is known of it, it waits and is sent
+   * again.
+   */
+  ask(command: RoomCommand, id = freshId()): Promise<Reply> {
     if (unanswered(this.pending).length >= WAITING_AT_MOST) {
       return Promise.reject(
         new Refusal({
@@ -223,12 +229,13 @@ export class RoomStore implements BoardPort {
         }),
       );
     }
-    const id = freshId();
-    this.pending = withPending(this.pending, id, command, Date.now());
     if (!NOT_UNDONE.has(command.type)) this.deeds += 1;
-    const answer = new Promise<Reply>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
-    if (this.connected) void this.transmit(id, command);
-    return answer;
+    return this.outbox.add(id, command);
+  }
+
+  /** Send these no more; they may have happened all the same. */
+  giveUp(ids: Iterable<string>): void {
+    this.telling.note(sentences(this.outbox.giveUp(new Set(ids))));
   }
 
   /** Ask, and tell of a refusal; true when it happened. */
@@ -237,7 +244,8 @@ export class RoomStore implements BoardPort {
       await this.ask(command);
       return true;
     } catch (thrown) {
-      const problem = thrown instanceof Refusal ? thrown.problem : UNREACHABLE;
+      const problem = problemOf(thrown);
+      if (problem.code === GIVEN_UP.code) return false; // told already, and not as a failure
       this.telling.refuse(
         failed === undefined ? problem : { ...problem, what: failed, why: afterFirstSentence(problem.what) },
       );
@@ -247,11 +255,13 @@ export class RoomStore implements BoardPort {
 
   /** A line or a roll: when refused it stays in the chat, with the reason. */
   async say(command: RoomCommand): Promise<void> {
+    const id = freshId();
     try {
-      await this.ask(command);
+      await this.ask(command, id);
     } catch (thrown) {
-      const problem = thrown instanceof Refusal ? thrown.problem : UNREACHABLE;
-      this.refused = [...this.refused, { id: freshId(), offset: this.offset, command, problem }].slice(-20);
+      const problem = problemOf(thrown);
+      if (problem.code === GIVEN_UP.code) return;
+      this.refused = [...this.refused, { id, offset: this.offset, command, problem }].slice(-20);
     }
   }
 
@@ -329,7 +339,7 @@ export class RoomStore implements BoardPort {
     } catch (thrown) {
       const problem = problemOf(thrown);
       if (problem.code === "nothing-to-undo") this.telling.note(atTheEnd);
-      else this.telling.refuse(problem);
+      else if (problem.code !== GIVEN_UP.code) this.telling.refuse(problem);
     }
   }
 
@@ -418,7 +428,7 @@ export class RoomStore implements BoardPort {
       this.room = snapshot.room;
       this.offset = snapshot.offset;
       this.notes = [];
-      this.pending = settled(this.pending, snapshot.offset, null);
+      this.outbox.heard(snapshot.offset, null);
       this.keepSelection();
     }
     this.connected = true;
@@ -427,7 +437,7 @@ export class RoomStore implements BoardPort {
     this.closed = null;
     // After the missed events, which follow in this same turn and may settle some of these by themselves
     setTimeout(() => {
-      for (const { id, command } of unanswered(this.pending)) void this.transmit(id, command);
+      if (this.connected) this.outbox.opened();
     });
   }
 
@@ -447,8 +457,8 @@ export class RoomStore implements BoardPort {
     this.offset = offset;
     const { by, id } = event.type === "hidden" ? {} : event;
     const own = by === this.me.id ? (id ?? null) : null;
-    this.pending = settled(this.pending, offset, own);
-    if (own !== null && !this.inFlight.has(own)) this.answer(own, { offset }); // its reply was lost with the line
+    this.outbox.heard(offset, own);
+    if (this.refused.some((line) => line.id === own)) this.refused = this.refused.filter((line) => line.id !== own);
     const typing = new Map(this.typingUntil);
     if (event.type === "chat.said" && typing.delete(by ?? "")) this.typingUntil = typing;
     this.keepSelection();
@@ -459,6 +469,7 @@ export class RoomStore implements BoardPort {
   private heardOffline(): void {
     if (this.connected) this.lostAt = Date.now();
     this.connected = false;
+    this.outbox.closed();
     this.here = null;
     this.now = Date.now();
   }
@@ -474,43 +485,12 @@ export class RoomStore implements BoardPort {
     for (const hear of this.signalHearers) hear(signal, from);
   }
 
-  private async transmit(id: string, command: RoomCommand): Promise<void> {
+  private async send(id: string, command: RoomCommand): Promise<Reply> {
     const sentAt = Date.now();
-    this.inFlight.add(id);
-    try {
-      const reply = await this.connection.command(id, command).finally(() => this.inFlight.delete(id));
-      this.roundTripAt = Date.now();
-      this.roundTrip = this.roundTripAt - sentAt;
-      this.pending = acknowledge(this.pending, id, reply.offset, this.offset);
-      this.answer(id, reply);
-    } catch (thrown) {
-      if (!(thrown instanceof Unanswered)) {
-        this.giveUp(id, thrown);
-        return;
-      }
-      if (!this.pending.some((one) => one.id === id)) {
-        this.answer(id, { offset: this.offset }); // its event came, only the reply was lost
-        return;
-      }
-      const tries = (this.tries.get(id) ?? 0) + 1;
-      this.tries.set(id, tries);
-      if (!this.connected) return; // sent again once the line is back
-      if (tries < TRIES) void this.transmit(id, command);
-      else this.giveUp(id, new Refusal({ ...UNREACHABLE, what: "The table did not answer." }));
-    }
-  }
-
-  private answer(id: string, reply: Reply): void {
-    this.waiting.get(id)?.resolve(reply);
-    this.waiting.delete(id);
-    this.tries.delete(id);
-  }
-
-  private giveUp(id: string, why: unknown): void {
-    this.pending = withoutPending(this.pending, id);
-    this.waiting.get(id)?.reject(why);
-    this.waiting.delete(id);
-    this.tries.delete(id);
+    const reply = await this.connection.command(id, command);
+    this.roundTripAt = Date.now();
+    this.roundTrip = this.roundTripAt - sentAt;
+    return reply;
   }
 
   private keepSelection(): void {
@@ -558,7 +538,7 @@ export class RoomStore implements BoardPort {
   }
 
   private tick(): void {
-    if (this.roundTrip > SLOW_MS && Date.now() - this.roundTripAt > SLOW_SAID_MS) this.roundTrip = 0;
+    if (this.roundTrip > 0 && Date.now() - this.roundTripAt > SLOW_SAID_MS) this.roundTrip = 0;
     const waits = this.pending.length > 0 || !this.connected || this.typingUntil.size > 0;
     if (!waits) return;
     this.now = Date.now();
