@@ -1,7 +1,9 @@
 """The journeys that would shame us: people sit down at a table and play."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 from playwright.sync_api import WebSocketRoute, expect
@@ -181,6 +183,31 @@ def test_a_restart_of_the_server_loses_nothing(tmp_path: Path, sit: Sit) -> None
         ilse.say("so am I")
         expect(mara.page.get_by_text("so am I")).to_be_visible()
         expect(mara.page.get_by_role("log").get_by_text("still here")).to_have_count(1)
+
+
+def test_a_server_that_stands_still_carries_out_once_what_it_was_sent(
+    tmp_path: Path, sit: Sit
+) -> None:
+    mara, ilse = sit(), sit()
+    with running(tmp_path, LIMIT_SESSIONS="0") as server:
+        mara.create_table(server.url, "Mara", "Still")
+        ilse.sit_down(mara.invite_link(), "Ilse")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            mara.say("is anybody there")
+            mara.say("/r 1d20 # Listen")
+            expect(mara.page.get_by_text(re.compile("^2 changes wait, no answer"))).to_be_visible()
+            expect(mara.page.get_by_text(re.compile("^Offline since"))).to_be_visible()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        for seat in (mara, ilse):
+            seat.wait_for_live()
+            log = seat.page.get_by_role("log")
+            expect(log.get_by_text("Listen")).to_be_visible()
+            expect(log.locator("ol > li").filter(has_text="is anybody there")).to_have_count(1)
+            expect(log.locator("ol > li").filter(has_text="Listen")).to_have_count(1)
+            expect(log.locator(".msg").first).to_contain_text("is anybody there")
+            expect(log.get_by_role("button")).to_have_count(0)
 
 
 def test_a_map_is_brought_in_and_a_bad_file_is_refused(server: ServerProcess, sit: Sit) -> None:
