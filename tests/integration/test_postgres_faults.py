@@ -372,7 +372,7 @@ async def test_db11_a_database_that_is_not_there_yet_is_waited_for(
     await asyncio.to_thread(server.stop)
     knobs = DatabaseKnobs(url=server.url, pool_min=0, connection_timeout_ms=200)
     async with PostgresDatabase(knobs, "one") as database:
-        with pytest.raises(DatabaseUnavailable, match="does not answer.*in a moment") as refused:
+        with pytest.raises(DatabaseUnavailable, match=r"does not answer.*in a moment") as refused:
             await asyncio.wait_for(database.read(COUNT_USERS), DEADLINE)
         assert "[Errno 111] Connection refused" in str(refused.value)
         assert database.trouble is not None
@@ -410,6 +410,18 @@ async def test_db7_a_newer_database_is_refused_and_left_as_it_is(database_url: s
             await asyncio.wait_for(database.started(), DEADLINE)
     connection = await asyncpg.connect(database_url)
     assert await connection.fetchval("SELECT max(number) FROM schema_form") == 9999
+    await connection.close()
+
+
+async def test_db7_a_database_of_somebody_else_is_refused_and_left_as_it_is(
+    database_url: str,
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("CREATE TABLE events (theirs text)")
+    async with PostgresDatabase(DatabaseKnobs(url=database_url, pool_min=0), "one") as database:
+        with pytest.raises(StartRefused, match=r"not ours.*events.*empty database"):
+            await asyncio.wait_for(database.started(), DEADLINE)
+    assert await connection.fetchval("SELECT count(*) FROM events") == 0
     await connection.close()
 
 

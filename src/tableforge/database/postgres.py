@@ -319,8 +319,14 @@ class PostgresDatabase:
         except FAILURES as error:
             if state_of(error) == "42501":
                 raise self._start_refused(
-                    "The database's tables are not in the present form, and this user may not change them.",
-                    "Start once as the owner of the tables: docs/fleet.md.",
+                    "The tables are not there in the present form, and this user may not change them, or may not read them.",
+                    "Run `tableforge migrate --schema-only` as their owner, then the GRANTs of docs/fleet.md;"
+                    " `tableforge doctor` names what is lacking.",
+                ) from error
+            if state_of(error) == "42P07":
+                raise self._start_refused(
+                    f"The database has tables already that are not ours: {error}.",
+                    "Name an empty database in DATABASE_URL or DATABASE_NAME.",
                 ) from error
             raise
         finally:

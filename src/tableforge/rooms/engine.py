@@ -701,11 +701,11 @@ class RoomEngine:
                 return await asyncio.shield(task)
 
     async def _load(self, room: str) -> LiveRoom:
-        if len(self._live) >= self._bounds.in_memory:
-            self._make_place()
         loaded = await load(self._log, room, self._ring())
         if loaded is None:
-            raise StreamMissing(room)
+            raise StreamMissing(room)  # a room that is none takes nobody's place
+        if len(self._live) >= self._bounds.in_memory:
+            self._make_place()
         live = LiveRoom(
             loaded.room,
             epoch=loaded.epoch,

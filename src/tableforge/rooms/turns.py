@@ -13,6 +13,8 @@ CONTENDED_SECONDS = 1.0
 """How long after a collision writers go round."""
 REMEMBERED_SECONDS = 2.0
 """How long after its last event an instance has a place in the ring."""
+RING_MAX = 64
+"""Instances in one room's ring; with more of them it is begun anew."""
 SLOT_MIN_SECONDS = 0.001
 SLOT_MAX_SECONDS = 0.05
 SLOT_COMMITS = 0.6
@@ -54,6 +56,8 @@ class Turns:
 
     def wrote(self, origin: str, now: float) -> None:
         """An instance's append became known: whose turn it is follows from it."""
+        if origin not in self._seen and len(self._seen) >= RING_MAX:
+            self._seen.clear()
         self._seen[origin] = now
         if now >= self._until:
             return

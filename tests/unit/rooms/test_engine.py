@@ -8,7 +8,13 @@ import pytest
 from tableforge.api.audience import Audience
 from tableforge.domain.commands import AddToken, JoinRoom, MoveToken, RollDice, Say, UpdateRoom
 from tableforge.errors import IdempotencyMismatch, NotFound, TooMany, Unavailable
-from tableforge.eventlog import Append, LogUnavailable, Snapshot, StoredEvent
+from tableforge.eventlog import (
+    Append,
+    LogUnavailable,
+    Snapshot,
+    StoredEvent,
+    StreamMissing,
+)
 from tableforge.eventlog.memory import MemoryEventLog
 from tableforge.hub.hub import Hub
 from tableforge.protocol import codec
@@ -176,6 +182,9 @@ async def test_ro3_a_full_memory_lets_idle_rooms_go_and_then_refuses() -> None:
     await engine.open(rooms[1])
     await engine.open(rooms[2])
     assert engine.rooms_in_memory == 2
+    with pytest.raises(StreamMissing):
+        await engine.open("a room that is none")
+    assert engine.rooms_in_memory == 2, "it took nobody's place"
     busy |= set(rooms)
     missing = next(room for room in rooms if engine.live_nowait(room) is None)
     with pytest.raises(Unavailable, match="ROOMS_IN_MEMORY"):
