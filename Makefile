@@ -38,7 +38,7 @@ web: $(INSTALLED)
 run: $(INSTALLED) web ## set up what is missing, then serve on 127.0.0.1:8080
 	@exec $(BIN)/tableforge serve
 
-fleet: $(INSTALLED) web ## a whole fleet to try on 127.0.0.1:8080: make fleet FLEET="--instances 2"
+fleet: $(INSTALLED) web ## a whole fleet to try on 127.0.0.1:8080: make fleet FLEET="--instances 2", PORT=9000 make fleet
 	@exec $(BIN)/tableforge fleet $(FLEET)
 
 test: packages web test-web test-python ## set up what is missing, then every test, in a real browser too

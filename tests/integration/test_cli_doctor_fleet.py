@@ -95,13 +95,15 @@ def test_a_user_without_rights_is_told_which_are_lacking(database_url: str, tmp_
     tables = tableforge("migrate", "--schema-only", "--to", database_url, folder=tmp_path)
     assert tables.returncode == 0, tables.stderr
     role = f"few_{database_url.rpartition('_')[2]}"
-    run_sql(
-        database_url,
-        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
-    )
+    run_sql(database_url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
     try:
         _, _, place = database_url.rpartition("@")
+        found = findings(f"postgresql://{role}:x@{place}")
+        assert "SELECT on schema_form" in told(found, "rights", "bad")
+        assert "INSERT on events" in told(found, "rights", "bad")
+        assert told(found, "clock", "ok")
+        assert told(found, "connections", "ok")
+        run_sql(database_url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
         found = findings(f"postgresql://{role}:x@{place}")
         assert "INSERT on events" in told(found, "rights", "bad")
         assert "SELECT on events" not in told(found, "rights", "bad")

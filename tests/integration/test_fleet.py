@@ -127,22 +127,23 @@ def test_a_fleet_tells_what_dies_stops_in_order_and_is_there_again(tmp_path: Pat
             time.sleep(0.02)
 
 
-def test_a_port_that_is_taken_stops_what_was_started(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_found_before_anything_is_started(tmp_path: Path) -> None:
     trial = Trial(tmp_path / "fleet", free_port())
     with socket.create_server(("127.0.0.1", 0)) as taken_by_us:
         taken = taken_by_us.getsockname()[1]
         refused = subprocess.run(
             [
                 *(sys.executable, "-m", "tableforge", "fleet", "--instances", "1"),
-                *("--folder", str(trial.folder), "--port", str(taken)),
+                *("--folder", str(trial.folder)),
             ],
             capture_output=True,
             text=True,
             timeout=2 * PATIENCE,
             check=False,
-            env={**os.environ, "DRAIN_SECONDS": "0"},
+            env={**os.environ, "DRAIN_SECONDS": "0", "PORT": str(taken)},
         )
-    assert refused.returncode == 1
+    assert refused.returncode == 2
+    assert "Starting" not in refused.stdout
     assert f"Another program listens on port {taken}." in refused.stderr
     assert trial.processes() == []
 

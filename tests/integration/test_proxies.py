@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -205,6 +206,21 @@ async def test_an_instance_that_drains_is_taken_out_and_nobody_notices(
             assert {answer.status_code for answer in posted} == {200}
         victim.draining = False
         await eventually(fleet, {"a", "b", "c"})
+
+
+async def test_while_no_instance_serves_a_page_tries_again_by_itself() -> None:
+    async with behind("haproxy") as fleet:
+        for one in fleet.instances:
+            one.draining = True
+        deadline = time.monotonic() + PATIENCE
+        while "http-equiv=refresh" not in (shown := await fleet.page()).text:
+            assert time.monotonic() < deadline, shown.text
+        assert shown.status_code == 503
+        assert shown.headers["content-type"] == "text/html"
+        assert shown.headers["cache-control"] == "no-store"
+        fleet.instances[0].draining = False
+        while (await fleet.page()).text != "a":
+            assert time.monotonic() < deadline
 
 
 async def test_an_instance_that_is_gone_is_passed_over(kind: str) -> None:

@@ -13,13 +13,13 @@ from tableforge.api.documents import documented
 from tableforge.api.house import house_of
 from tableforge.errors import Forbidden, NotFound
 from tableforge.hub.steward import State, state_of
-from tableforge.library.instances import Instance
+from tableforge.library.instances import Instance, Load
 
 
 class InstanceLine(Struct, frozen=True):
     """One instance as the registry knows it.
 
-    `ready` is whether it serves and takes connections, `seen` when it was heard of last, `cpu` its share of one core,
+    `ready` is whether it serves and takes connections, as far as is known of the others; what one that is gone carried is 0. `seen` is when it was heard of last, `cpu` its share of one core,
     `loop_lag_ms` the longest that its event loop was held up since the heartbeat before.
     """
 
@@ -64,21 +64,22 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def line_of(one: Instance) -> InstanceLine:
-    """An instance as it is told."""
+def line_of(one: Instance, *, serves: bool) -> InstanceLine:
+    """An instance as it is told; `serves` is whether what it needs is there."""
     state = state_of(one)
+    load = one.load if one.alive else Load()
     return InstanceLine(
         id=one.id,
         version=one.version,
         state=state,
-        ready=state == "serving",
+        ready=state == "serving" and serves,
         draining=state == "draining",
         started=moment(one.started),
         seen=moment(one.seen),
-        connections=one.load.connections,
-        rooms=one.load.rooms,
-        cpu=one.load.cpu,
-        loop_lag_ms=one.load.loop_lag_ms,
+        connections=load.connections,
+        rooms=load.rooms,
+        cpu=load.cpu,
+        loop_lag_ms=load.loop_lag_ms,
         weight=one.weight,
     )
 
@@ -93,7 +94,10 @@ async def list_instances(request: Caller) -> InstanceList:
     As of this instance's last heartbeat, so that it is answered while the database is away.
     """
     await require_admin(request)
-    return InstanceList([line_of(one) for one in house_of(request).steward.listing()])
+    house = house_of(request)
+    mine, serves = house.settings.serving.instance_id, house.unready() is None
+    listing = house.steward.listing()
+    return InstanceList([line_of(one, serves=serves or one.id != mine) for one in listing])
 
 
 @post(

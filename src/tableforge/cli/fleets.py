@@ -105,6 +105,8 @@ def proxy_config(
     "--port",
     default=8080,
     show_default=True,
+    envvar="PORT",
+    show_envvar=True,
     type=click.IntRange(1, 65_535),
     help="Where the proxy listens on 127.0.0.1.",
 )

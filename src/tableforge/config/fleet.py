@@ -41,7 +41,7 @@ def server_form(schemes: str) -> str:
 
 
 BUS_FORM = server_form(r"(redis|rediss|redis\+sentinel|rediss\+sentinel|unix)")
-ESCAPED = "; in a password / ? # @ are written %2F %3F %23 %40"
+ESCAPED = "; in a password / ? # @ and a space are written %2F %3F %23 %40 %20"
 
 
 def _host(name: str, purpose: str) -> str | None:
@@ -84,7 +84,7 @@ class DatabaseKnobs:
         "DATABASE_URL",
         pattern=server_form("postgres(ql)?"),
         accepts="an address such as postgresql://user:password@host:5432/name?sslmode=verify-full"
-        + ESCAPED,
+        f"{ESCAPED}; DATABASE_PASSWORD, beside DATABASE_HOST, takes it as it is",
         purpose="All of it in one; wins over the DATABASE_ settings above. TLS by ?sslmode=.",
     )
     pool_min: int = whole(

@@ -5,11 +5,13 @@ is what one wants to see.
 """
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,6 +151,7 @@ class TrialFleet:
         with ExitStack() as stack:
             self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
             stack.enter_context(self._locked())
+            self._look_at_port()
             self._put_together()
             for server in (self.postgres, self.valkey):
                 progress(f"Starting {server.name}")
@@ -193,6 +196,19 @@ class TrialFleet:
                     mend="Stop it first, or take another --folder and --port.",
                 ) from None
             yield
+
+    def _look_at_port(self) -> None:
+        try:
+            socket.create_server((LOOPBACK, self._port)).close()
+        except OSError as error:
+            is_taken = error.errno == errno.EADDRINUSE
+            raise StartRefused(
+                "The fleet did not start.",
+                f"Another program listens on port {self._port}."
+                if is_taken
+                else f"Port {self._port} cannot be listened on: {error.strerror}.",
+                "Stop it, or choose another --port." if is_taken else "Choose another --port.",
+            ) from error
 
     def _put_together(self) -> None:
         self.admin_token = self._secret("admin-token")
@@ -246,10 +262,18 @@ class TrialFleet:
 
 
 def changes(before: Sequence[Standing], now: Sequence[Standing]) -> list[str]:
-    """What a person should hear: each process whose state is another than it was, in a line of its own."""
+    """What a person should hear: each process whose state is another than it was, in a line of its own.
+
+    The first time it is told with its port and its process id, which whoever wants to kill it needs.
+    """
     moment = time.strftime("%H:%M:%S")
     was = {one.name: one.told for one in before}
-    return [f"{moment} {one.name}: {one.told}" for one in now if was.get(one.name) != one.told]
+    return [
+        f"{moment} {one.name}: {one.told}"
+        + ("" if one.name in was else f" (port {one.port}, pid {one.pid})")
+        for one in now
+        if was.get(one.name) != one.told
+    ]
 
 
 def _ended(server: Server) -> Standing | None:

@@ -115,6 +115,10 @@ async def _safety(connection: Connection) -> AsyncIterator[Finding]:
 async def _form(connection: Connection) -> AsyncIterator[Finding]:
     """Whether the tables are there in the present form, and what this user may do with them."""
     newest = scripts("postgres")[-1].number
+    lacking = await _lacking(connection)
+    if "SELECT on schema_form" in lacking:
+        yield _rights(lacking)
+        return
     form = await form_of(connection)
     may_create = await connection.fetchval(
         "SELECT has_schema_privilege(current_schema(), 'CREATE')"
@@ -136,8 +140,12 @@ async def _form(connection: Connection) -> AsyncIterator[Finding]:
         text = f"The database has form {form} instead of {newest}, and this user may not change it."
         mend = "Run `tableforge migrate --schema-only` as the owner of the tables."
         yield Finding("bad", "form", text, mend)
-    if form == 0:
-        return
+    if form != 0:
+        yield _rights(lacking)
+
+
+async def _lacking(connection: Connection) -> list[str]:
+    """What this user may not do with the tables that are there, of what serving needs."""
     needed = [(table, right) for table, rights in RIGHTS.items() for right in rights.split()]
     rows = await connection.fetch(
         "SELECT name, right_ FROM unnest($1::text[], $2::text[]) AS needed (name, right_)"
@@ -145,12 +153,14 @@ async def _form(connection: Connection) -> AsyncIterator[Finding]:
         [table for table, _ in needed],
         [right for _, right in needed],
     )
-    if rows:
-        lacking = ", ".join(f"{row['right_']} on {row['name']}" for row in rows)
+    return [f"{row['right_']} on {row['name']}" for row in rows]
+
+
+def _rights(lacking: list[str]) -> Finding:
+    if lacking:
         mend = "Grant them: docs/fleet.md lists what serving needs."
-        yield Finding("bad", "rights", f"This user lacks {lacking}.", mend)
-    else:
-        yield Finding("ok", "rights", "This user may do with every table what serving needs.")
+        return Finding("bad", "rights", f"This user lacks {', '.join(lacking)}.", mend)
+    return Finding("ok", "rights", "This user may do with every table what serving needs.")
 
 
 async def _clock(connection: Connection) -> AsyncIterator[Finding]:
@@ -177,7 +187,7 @@ async def _connections(connection: Connection, settings: Settings) -> AsyncItera
     )
     assert row is not None
     live: list[str] = []
-    if await connection.fetchval("SELECT to_regclass('instances') IS NOT NULL"):
+    if await connection.fetchval("SELECT has_table_privilege(to_regclass('instances'), 'SELECT')"):
         rows = await connection.fetch(
             "SELECT id FROM instances WHERE seen > clock_timestamp() - make_interval(secs => $1)"
             " ORDER BY id",

@@ -23,6 +23,12 @@ IDLE_SECONDS_MIN = 60
 """A connection on which nothing moved for so many pings, and at least so long, is given up by the proxy."""
 DESCRIPTORS_MAX = 131_072
 WORKER_CONNECTIONS = 16_384
+AWAY_PAGE = (
+    "<!doctype html><html lang=en><meta charset=utf-8><meta name=color-scheme content='light dark'>"
+    "<meta http-equiv=refresh content=3><title>One moment</title>"
+    "<p>No server is there for this table right now. Nothing that was played is lost; this page tries again by itself.</p></html>"
+)
+"""What a browser is shown that asks while no instance serves; without double quotes."""
 
 
 class Address(NamedTuple):
@@ -171,6 +177,8 @@ def haproxy(plan: Plan) -> str:
         "    option httpchk",
         "    http-check send meth GET uri /ready ver HTTP/1.1 hdr Host localhost hdr Connection close",
         "    http-check expect status 200",
+        "    # While no instance serves: a page that tries again by itself.",
+        f'    http-error status 503 content-type text/html string "{AWAY_PAGE}" hdr Cache-Control no-store',
         "",
         "frontend players",
         f"    bind {plan.listen}",
@@ -259,6 +267,7 @@ def nginx(plan: Plan) -> str:
         "# gives an instance that starts its share slowly.",
         "",
         "worker_processes auto;",
+        "# An alert that setrlimit failed says that this machine allows fewer open files (`ulimit -Hn`): raise that, or lower this.",
         f"worker_rlimit_nofile {2 * WORKER_CONNECTIONS};",
         "error_log stderr warn;",
         "",

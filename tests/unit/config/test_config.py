@@ -216,6 +216,14 @@ def test_a_password_that_ends_before_its_time_is_refused_and_not_shown(
     assert settings.database.chosen
 
 
+def test_a_password_with_spaces_is_told_how_to_be_written() -> None:
+    address = "postgresql://forge:a hunter2@db.lan/tables"
+    told = refusal({"DATABASE_URL": address, "ADMIN_TOKEN": "x" * 20})
+    assert "%20" in told
+    assert "DATABASE_PASSWORD" in told
+    assert "hunter" not in told
+
+
 @pytest.mark.parametrize("rest", ["h:port/d", "[::1/d", "h:1,h:two/d"])
 def test_an_address_whose_host_cannot_be_meant_is_refused(rest: str) -> None:
     assert "DATABASE_URL" in refusal(

@@ -15,8 +15,8 @@ DEAD = Standing("instance-1", 7001, 12, "ended by SIGKILL", False, None, "nothin
 
 def test_a_change_is_told_once_with_its_detail() -> None:
     assert [line.split(" ", 1)[1] for line in changes([], [UP, SERVING])] == [
-        "Valkey: up",
-        "instance-1: ready",
+        "Valkey: up (port 7000, pid 11)",
+        "instance-1: ready (port 7001, pid 12)",
     ]
     assert changes([UP, SERVING], [UP, SERVING._replace(load=None)]) == []
     (told,) = changes([UP, SERVING], [UP, DEAD])
