@@ -27,6 +27,7 @@ export class Reasons {
       }
 
       override send(data: string | BufferSource | Blob): void {
+        if (this.readyState !== WebSocket.OPEN) return; // it closes: the browser would drop this as well, and complain
         noteSent(String(data));
         super.send(data);
       }
