@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TIME_BUDGET_SECONDS = {
     "unit": 20,
     "contract": 60,
-    "machines": 15,
+    "machines": 20,
     "project": 6,
-    "simulation": 60,
-    "integration": 600,
+    "simulation": 90,
+    "integration": 720,
     "browser": 300,
     "bench": 120,
 }

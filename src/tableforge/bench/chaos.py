@@ -292,11 +292,18 @@ async def even(fleet: Ground) -> float | None:
 
 
 def _logs(fleet: Ground, company: Company) -> dict[str, list[tuple[int, str]]]:
-    caller = fleet.rest()
-    try:
-        return {
-            room: list(history(caller, table.seat, table.read))
-            for room, table in company.tables.items()
-        }
-    finally:
-        caller.close()
+    """Read the rooms' logs; the players are well before the balancer has seen that its instances are."""
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        caller = fleet.rest()
+        try:
+            return {
+                room: list(history(caller, table.seat, table.read))
+                for room, table in company.tables.items()
+            }
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_SECONDS)
+        finally:
+            caller.close()
