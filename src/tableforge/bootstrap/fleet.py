@@ -143,7 +143,7 @@ class Fleet:
                 await self.notices.catch_up()
                 break
             except Unavailable as unavailable:
-                log.warning("not among the instances yet", reason=str(unavailable))
+                log.warning("not among the instances yet", reason=unavailable.why)
                 await asyncio.sleep(self._settings.fleet.heartbeat_seconds)
         self._run(
             self.notices.follow(

@@ -193,7 +193,8 @@ class Steward:
                 self._silent = False
             except (Unavailable, TimeoutError) as error:
                 if not self._silent:
-                    log.warning("no_heartbeat", reason=str(error) or "The database is slow.")
+                    why = error.why if isinstance(error, Unavailable) else "The database is slow."
+                    log.warning("no_heartbeat", reason=why)
                 self._silent = True
         states = [state_of(one) for one in self.listing()]
         COUNTERS.instances = {state: states.count(state) for state in STATES}
