@@ -130,13 +130,14 @@ export class Outbox {
   private rest(): void {
     if (!this.open || this.pause !== null) return;
     const most = Math.min(AGAIN_AT_MOST_MS, AGAIN_FIRST_MS * 2 ** this.failures);
+    const [chance = 0] = crypto.getRandomValues(new Uint8Array(1));
     this.failures += 1;
     this.pause = setTimeout(
       () => {
         this.pause = null;
         this.flow();
       },
-      most * (0.5 + Math.random() / 2),
+      most * (0.5 + chance / 512),
     );
   }
 
