@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -12,6 +12,9 @@ from tableforge.cli.conduct import FAILED, as_json_option
 
 if TYPE_CHECKING:
     from tableforge.bench.ground import Makers
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group()
@@ -30,18 +33,69 @@ def assignments(
     return {name: value for name, _, value in pairs}
 
 
-@bench.command()
-@click.option("--users", default=1000, show_default=True, type=click.IntRange(1, 20_000))
-@click.option(
+users_option = click.option(
+    "--users", default=1000, show_default=True, type=click.IntRange(1, 20_000)
+)
+room_size_option = click.option(
     "--room-size", default=10, show_default=True, type=click.IntRange(1, 200), help="Users a room."
 )
-@click.option(
+rate_option = click.option(
     "--rate",
     default=1.0,
     show_default=True,
     type=click.FloatRange(0.01, 100),
     help="Moves a second of each user.",
 )
+save_option = click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report as JSON to this file, too.",
+)
+
+
+def settings_option(whose: str) -> Callable[[Command], Command]:
+    """Takes settings for what is measured."""
+    return click.option(
+        "--set",
+        "server_settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=assignments,
+        help=f"A setting of the {whose}; may be repeated.",
+    )
+
+
+def refuse_empty_seats(users: int, room_size: int) -> None:
+    """Refuse a number of users that leaves a room half full."""
+    if users % room_size:
+        raise click.BadParameter(
+            f"{users} users do not fill rooms of {room_size}.", param_hint="--users"
+        )
+
+
+class Measured(Protocol):
+    """What every report can say of itself."""
+
+    @property
+    def failed(self) -> bool: ...
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
+def tell(report: Measured, text: str, *, save: Path | None, as_json: bool) -> None:
+    """Print a report, keep it if that is asked for, and end as it went."""
+    as_text = json.dumps(report.as_json(), indent=2)
+    click.echo(as_text if as_json else text)
+    if save is not None:
+        save.write_text(f"{as_text}\n", "utf-8")
+    if report.failed:
+        sys.exit(FAILED)
+
+
+@bench.command()
+@users_option
+@room_size_option
+@rate_option
 @click.option(
     "--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86_400), help="Measured."
 )
@@ -57,19 +111,8 @@ def assignments(
     type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True),
     help="Where the server's temporary data goes: the disk to measure.  [default: /var/tmp]",
 )
-@click.option(
-    "--set",
-    "server_settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=assignments,
-    help="A setting of the measured server; may be repeated.",
-)
-@click.option(
-    "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the report as JSON to this file, too.",
-)
+@settings_option("measured server")
+@save_option
 @as_json_option
 def websocket(
     *,
@@ -93,10 +136,7 @@ def websocket(
     from tableforge.bench.report import text_of
     from tableforge.bench.websocket import run
 
-    if users % room_size:
-        raise click.BadParameter(
-            f"{users} users do not fill rooms of {room_size}.", param_hint="--users"
-        )
+    refuse_empty_seats(users, room_size)
     plan = Plan(
         users=users,
         room_size=room_size,
@@ -107,26 +147,13 @@ def websocket(
         settings=server_settings,
     )
     report = run(plan, command=command_line(plan), progress=lambda line: click.echo(line, err=True))
-    as_text = json.dumps(report.as_json(), indent=2)
-    click.echo(as_text if as_json else text_of(report))
-    if save is not None:
-        save.write_text(f"{as_text}\n", "utf-8")
-    if report.failed:
-        sys.exit(FAILED)
+    tell(report, text_of(report), save=save, as_json=as_json)
 
 
 @bench.command()
-@click.option("--users", default=1000, show_default=True, type=click.IntRange(1, 20_000))
-@click.option(
-    "--room-size", default=10, show_default=True, type=click.IntRange(1, 200), help="Users a room."
-)
-@click.option(
-    "--rate",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.01, 100),
-    help="Moves a second of each user.",
-)
+@users_option
+@room_size_option
+@rate_option
 @click.option(
     "--seconds", default=30.0, show_default=True, type=click.FloatRange(1, 86_400), help="A run."
 )
@@ -145,19 +172,8 @@ def websocket(
     help="Keep the members of a room on one instance, as room_affinity does.",
 )
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 100))
-@click.option(
-    "--set",
-    "server_settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=assignments,
-    help="A setting of the instances; may be repeated.",
-)
-@click.option(
-    "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the report as JSON to this file, too.",
-)
+@settings_option("instances")
+@save_option
 @as_json_option
 def scaling(
     *,
@@ -181,10 +197,7 @@ def scaling(
     from tableforge.bench.scaling import run
     from tableforge.ops.servers import PostgresServer, RedisServer, scratch
 
-    if users % room_size:
-        raise click.BadParameter(
-            f"{users} users do not fill rooms of {room_size}.", param_hint="--users"
-        )
+    refuse_empty_seats(users, room_size)
     plan = Plan(
         users=users, room_size=room_size, rate=rate, seconds=seconds, settings=server_settings
     )
@@ -204,12 +217,7 @@ def scaling(
         finally:
             bus.stop()
             database.stop()
-    as_text = json.dumps(report.as_json(), indent=2)
-    click.echo(as_text if as_json else report.text())
-    if save is not None:
-        save.write_text(f"{as_text}\n", "utf-8")
-    if report.failed:
-        sys.exit(FAILED)
+    tell(report, report.text(), save=save, as_json=as_json)
 
 
 def counted(given: str) -> list[int]:
@@ -234,19 +242,8 @@ def counted(given: str) -> list[int]:
     "--faults", metavar="NAME,...", help="Only these; --faults list shows them.  [default: all]"
 )
 @click.option("--quick", is_flag=True, help="Shorter faults and fewer players.")
-@click.option(
-    "--set",
-    "server_settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=assignments,
-    help="A setting of the instances; may be repeated.",
-)
-@click.option(
-    "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the report as JSON to this file, too.",
-)
+@settings_option("instances")
+@save_option
 @as_json_option
 def chaos(
     *,
@@ -296,12 +293,7 @@ def chaos(
             machine=machine(folder),
             progress=lambda line: click.echo(line, err=True),
         )
-    as_text = json.dumps(report.as_json(), indent=2)
-    click.echo(as_text if as_json else report.text())
-    if save is not None:
-        save.write_text(f"{as_text}\n", "utf-8")
-    if report.failed:
-        sys.exit(FAILED)
+    tell(report, report.text(), save=save, as_json=as_json)
 
 
 def servers_of_a_fleet() -> "Makers":
