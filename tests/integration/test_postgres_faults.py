@@ -20,7 +20,7 @@ from tableforge.bench.faulty_proxy import FaultyProxy
 from tableforge.config import DatabaseKnobs
 from tableforge.database import DatabaseUnavailable, Statement
 from tableforge.database.migrations import scripts
-from tableforge.database.postgres import PostgresDatabase
+from tableforge.database.postgres import PostgresDatabase, migrate
 from tableforge.errors import StartRefused, TableForgeError
 from tableforge.eventlog import (
     Append,
@@ -437,6 +437,35 @@ async def test_db10_many_instances_may_start_at_once(database_url: str) -> None:
         for one in databases:
             rows = await one.read(forms)
             assert [number for (number,) in rows] == [step.number for step in scripts("postgres")]
+
+
+class Overtaken:
+    """A connection on which another instance always migrates right before this one gets the lock."""
+
+    def __init__(self, connection: asyncpg.Connection, other: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._other = other
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+    async def fetchval(self, query: str, *params: object) -> object:
+        if "pg_try_advisory_xact_lock" not in query:
+            return await self._connection.fetchval(query, *params)
+        # Parsed before, since parsing has the server take in what other sessions did.
+        parsed = await self._connection.prepare(query)
+        assert await migrate(self._other)
+        return await parsed.fetchval(*params)
+
+
+async def test_db11_who_is_overtaken_on_the_way_to_the_lock_finds_the_tables_there(
+    database_url: str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        mine, other = [await asyncpg.connect(database_url) for _ in range(2)]
+        for connection in (mine, other):
+            stack.push_async_callback(connection.close)
+        assert await migrate(Overtaken(mine, other))  # type: ignore[arg-type]  # all that it does not change is the connection's
 
 
 async def test_db11_a_role_with_few_rights_serves_what_the_owner_has_migrated(

@@ -550,7 +550,10 @@ def count_of(tag: str) -> int:
 
 async def form_of(connection: Connection) -> int:
     """The number of the newest migration that this database has had."""
-    if await connection.fetchval("SELECT to_regclass('schema_form')") is None:
+    # Reading pg_class has the server take in what other sessions created; to_regclass alone, behind the lock of `migrate`,
+    # may answer from what this session remembers.
+    known = "SELECT 1 FROM pg_class WHERE oid = to_regclass('schema_form')"
+    if await connection.fetchval(known) is None:
         return 0
     number: int | None = await connection.fetchval("SELECT max(number) FROM schema_form")
     return number or 0
