@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
-from tableforge.api import health, imports, instances, pages
+from tableforge.api import health, imports, instances, pages, runs
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
 from tableforge.api.body import BODY_BYTES
@@ -20,6 +20,7 @@ from tableforge.api.documents import openapi
 from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.edge import Application, Edge
 from tableforge.api.house import House
+from tableforge.api.orders import Orders
 from tableforge.api.problems import allow, answer_problem
 from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
@@ -41,6 +42,7 @@ ROUTES: Final[list[HTTPRouteHandler]] = [
     *imports.ROUTES,
     *asset_routes.ROUTES,
     *instances.ROUTES,
+    *runs.ROUTES,
     *pages.ROUTES,
 ]
 
@@ -79,6 +81,7 @@ def create_app(
     unready: Callable[[], TableForgeError | None],
     bus: Callable[[], Sequence[BusServer]],
     steward: Steward,
+    orders: Orders,
 ) -> Application:
     """The ASGI application over the parts of one server. It starts and stops nothing: whoever made the parts does.
 
@@ -101,6 +104,7 @@ def create_app(
         unready=unready,
         bus=bus,
         steward=steward,
+        orders=orders,
     )
     app = Litestar(
         route_handlers=[options_of(ROUTES), *ROUTES],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tableforge.api.caller import Caller
 from tableforge.api.doorkeeper import Doorkeeper
+from tableforge.api.orders import Orders
 from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
@@ -41,6 +42,7 @@ class House:
     unready: Callable[[], TableForgeError | None]
     bus: Callable[[], Sequence[BusServer]]
     steward: Steward
+    orders: Orders
 
 
 def house_of(request: Caller) -> House:

@@ -1,7 +1,6 @@
 """For the operator: which instances serve, what each carries, and draining one of them."""
 
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from litestar import get, post
 from litestar.params import FromPath
@@ -11,9 +10,11 @@ from tableforge.api.auth import require_admin
 from tableforge.api.caller import Caller
 from tableforge.api.documents import documented
 from tableforge.api.house import house_of
+from tableforge.api.orders import Actions, moment
 from tableforge.errors import Forbidden, NotFound
 from tableforge.hub.steward import State, state_of
 from tableforge.library.instances import Instance, Load
+from tableforge.library.runs import Action
 
 
 class InstanceLine(Struct, frozen=True):
@@ -41,27 +42,6 @@ class InstanceList(Struct, frozen=True):
     """Every instance that the registry names, by id."""
 
     instances: list[InstanceLine]
-
-
-class Action(Struct, frozen=True):
-    """What was done to one thing: how it was before and is now, and why."""
-
-    action: str
-    before: str
-    after: str
-    verdict: Literal["done", "skipped", "reverted", "failed"]
-    reason: str
-
-
-class Actions(Struct, frozen=True):
-    """What an order of the operator led to."""
-
-    actions: list[Action]
-
-
-def moment(seconds: float) -> str:
-    """A time as the interface tells it: RFC 3339, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def line_of(one: Instance, *, serves: bool) -> InstanceLine:

@@ -13,6 +13,7 @@ from tableforge.api.app import create_app
 from tableforge.api.audience import Audience
 from tableforge.api.centrifuge import Gateway, GatewaySettings, keep_signal
 from tableforge.api.edge import Application
+from tableforge.api.orders import Orders
 from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
 from tableforge.bootstrap.fleet import Fleet, myself
@@ -25,6 +26,7 @@ from tableforge.hub.hub import Hub
 from tableforge.hub.steward import Steward
 from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
+from tableforge.library.runs import Runs
 from tableforge.library.sessions import Sessions
 from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.service import RoomService
@@ -90,8 +92,9 @@ async def assemble(
             invalidated=audience.invalidated,
             peers=fleet.follower if fleet is not None else None,
         )
-        uploads = settings.uploads
-        assets = Assets(store.database, store.pictures, room_max_bytes=uploads.room_max_bytes)
+        assets = Assets(
+            store.database, store.pictures, room_max_bytes=settings.uploads.room_max_bytes
+        )
         rooms = RoomService(
             store.log,
             engine,
@@ -155,6 +158,8 @@ async def assemble(
                     "This server is waiting for its database.", trouble.why, trouble.mend
                 )
 
+            orders = Orders(Runs(store.database, instance=settings.serving.instance_id))
+            stack.push_async_callback(orders.close)
             gateway = Gateway(
                 GatewaySettings(
                     ping_seconds=round(settings.sockets.ping_seconds),
@@ -169,7 +174,7 @@ async def assemble(
                 sessions=sessions,
                 relay=fleet.backplane.relay if fleet is not None else keep_signal,
             )
-            inbox = Inbox(settings.storage.folder, max_bytes=uploads.max_bytes)
+            inbox = Inbox(settings.storage.folder, max_bytes=settings.uploads.max_bytes)
             inbox.open()
             COUNTERS.instance = (settings.serving.instance_id, version("tableforge"))
             yield Assembly(
@@ -186,7 +191,10 @@ async def assemble(
                     invites=Invites(store.database),
                     assets=assets,
                     importer=Importer(
-                        FileLimits(max_bytes=uploads.max_bytes, max_pixels=uploads.max_pixels)
+                        FileLimits(
+                            max_bytes=settings.uploads.max_bytes,
+                            max_pixels=settings.uploads.max_pixels,
+                        )
                     ),
                     inbox=inbox,
                     static=STATIC,
@@ -194,6 +202,7 @@ async def assemble(
                     unready=unready,
                     bus=fleet.bus_servers if fleet is not None else tuple,
                     steward=steward,
+                    orders=orders,
                 ),
                 ready=ready,
             )

@@ -1,5 +1,6 @@
 """Settings are read once, at start: no other module looks at the environment, each is handed its own section."""
 
+from tableforge.config.care import CacheKnobs, CareKnobs, Eviction
 from tableforge.config.fleet import (
     AssetKnobs,
     DatabaseKnobs,
@@ -36,9 +37,12 @@ __all__ = [
     "SECTIONS",
     "Access",
     "AssetKnobs",
+    "CacheKnobs",
+    "CareKnobs",
     "DatabaseKnobs",
     "Effective",
     "EventLogKnobs",
+    "Eviction",
     "FleetKnobs",
     "Limits",
     "Network",

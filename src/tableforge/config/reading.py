@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
 
+from tableforge.config.care import CacheKnobs, CareKnobs
 from tableforge.config.fleet import AssetKnobs, DatabaseKnobs, FleetKnobs, RedisKnobs
 from tableforge.config.sections import (
     Access,
@@ -26,7 +27,7 @@ from tableforge.config.sections import (
 from tableforge.config.values import Setting, show_number
 from tableforge.errors import StartRefused
 
-OWN_PREFIXES: Final = ("TABLEFORGE_", "LIMIT_")
+OWN_PREFIXES: Final = ("TABLEFORGE_", "LIMIT_", "CACHE_")
 """Names with these prefixes are meant for this program: an unknown one is a slip of the pen."""
 
 WEAK_TOKEN_CHARACTERS: Final = 16
@@ -47,6 +48,8 @@ SECTIONS: Final[Mapping[str, type]] = MappingProxyType(
         "redis": RedisKnobs,
         "fleet": FleetKnobs,
         "pictures": AssetKnobs,
+        "cache": CacheKnobs,
+        "care": CareKnobs,
     }
 )
 
@@ -79,6 +82,8 @@ class Settings:
     redis: RedisKnobs = field(default_factory=RedisKnobs)
     fleet: FleetKnobs = field(default_factory=FleetKnobs)
     pictures: AssetKnobs = field(default_factory=AssetKnobs)
+    cache: CacheKnobs = field(default_factory=CacheKnobs)
+    care: CareKnobs = field(default_factory=CareKnobs)
     warnings: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
 

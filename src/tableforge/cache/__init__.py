@@ -1,0 +1,200 @@
+"""The contract of the cache: two levels under declared policies, never the reason of an outage and never a wrong answer.
+
+Whatever it holds can be had from the database as well. A value is known by its policy (region) and key, and carries
+
+- a *position*: of the log, or of the notices, at which it was built. Whoever asks names the *floor* that they know of, and
+  gets nothing older;
+- *tags*: whatever it was made of. A change drops a tag, and with it every value that has it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from msgspec import Struct
+
+V = TypeVar("V")
+
+
+class Policy(Struct, Generic[V], frozen=True, kw_only=True):
+    """What is kept of one region, and for how long. Times in seconds, 0 means never.
+
+    `form` is the number of the value's shape in the shared level: a value of another form counts as missing there, so a
+    rolling update never misreads. Each form that was ever released has a stored sample in the tests.
+    """
+
+    region: str
+    """Label of metrics, first part of the key."""
+    kind: type[V]
+    """What a value is: a msgspec Struct or built-in, which the shared level can write down."""
+    form: int
+    fresh: float
+    """Served as it is. A random tenth less, so that what was made together does not end together."""
+    stale: float = 0.0
+    """After that: served at once, while one task loads it anew."""
+    on_error: float = 0.0
+    """After that: served only if loading it anew fails."""
+    missing: float = 0.0
+    """How long "there is none" (None) is remembered, in process memory alone."""
+    uncarried: float = 0.0
+    """How long a value counts in process memory while the bus does not carry invalidations; 0 where `floor` says it all."""
+    shared: bool = True
+    """Whether the shared level keeps it as well."""
+    lasts: bool = True
+    """Whether emergency mode may serve it for longer; never for sessions, roles or membership."""
+    local_entries: int
+    shared_entries: int
+
+
+class Built(NamedTuple, Generic[V]):
+    """What a loader returns: the value, the position it was read at, and further tags that only reading told."""
+
+    value: V
+    position: int = 0
+    tags: Sequence[str] = ()
+
+
+Load = Callable[[], Awaitable[Built[V] | None]]
+"""Reads a value from where it truly is; None where there is none. What it raises comes through, and is not remembered."""
+
+
+class RegionStats(Struct, frozen=True, kw_only=True):
+    """One region on one level since the process began. Times in seconds; `bytes` as far as known."""
+
+    level: str
+    region: str
+    hits: int
+    misses: int
+    stale: int
+    entries: int
+    bytes: int
+    loads: int
+    load_p50: float
+    load_p95: float
+    load_p99: float
+    evictions: dict[str, int]
+    """By cause: `size`, `expired`, `dropped`, `cleared`."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Hits of all that was asked for; None before anything was."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else None
+
+
+class WhatIf(Struct, frozen=True, kw_only=True):
+    """Estimated hit ratios of the local level at several sizes, from sampled stack distances; None without samples."""
+
+    region: str
+    samples: int
+    ratios: dict[str, float | None]
+    """By size: `half`, `present`, `twice`."""
+
+
+class Cache(Protocol):
+    """The one way to read through the cache.
+
+    Rules, each with a test of its number:
+
+    - CA1 a value that was put or loaded is found until it expires, is dropped or makes room; never under another key;
+    - CA2 after `drop` or `drop_tag` returned, no value that was built before is served here (read your writes), loads
+      that were under way included;
+    - CA3 a value older than the floor is never served;
+    - CA4 of many who miss the same key at once one loads, in this process; across instances as far as a short lock goes;
+    - CA5 a loader's failure reaches all who wait for it, and the next one tries again; a stale value within `on_error` is
+      served instead;
+    - CA6 between `fresh` and `fresh` + `stale` nobody waits: the old value is served while one task loads anew;
+    - CA7 a shared level that is slow, gone, poisoned or truncated counts as missing; nobody waits for it longer than the
+      hard time-out, and a broken one is not asked but probed now and then (circuit breaker);
+    - CA8 what one instance drops, the others serve no longer than 100 ms (p99) while the bus carries it; what may have been
+      missed while it did not is dropped when it does again;
+    - CA9 both levels stay within their bounds of entries, and the local one of bytes;
+    - CA10 in emergency mode the shared level is not asked, and values of policies that `lasts` are served for longer;
+    - CA11 a value of another form, or that nobody of our fleet has written, counts as missing in the shared level.
+    """
+
+    def peek(self, policy: Policy[V], key: str, *, floor: int = 0) -> V | None:
+        """The fresh value in process memory, if there is one; waits for nothing. Counted as a hit or a miss."""
+        ...
+
+    async def get(
+        self,
+        policy: Policy[V],
+        key: str,
+        load: Load[V],
+        *,
+        floor: int = 0,
+        tags: Sequence[str] = (),
+    ) -> V | None:
+        """The value from memory, else from the shared level, else from `load`; None where the loader says there is none.
+
+        `tags` are those known beforehand; `Built.tags` adds to them.
+        """
+        ...
+
+    def put(
+        self,
+        policy: Policy[V],
+        key: str,
+        value: V,
+        *,
+        position: int = 0,
+        tags: Sequence[str] = (),
+    ) -> None:
+        """Keep a value that is known to be true now; the shared level gets it in the background."""
+        ...
+
+    def drop(self, policy: Policy[V], key: str) -> None:
+        """Forget one value: here at once, in the shared level and on the other instances in the background."""
+        ...
+
+    def drop_tag(self, *tags: str) -> None:
+        """Forget every value that has one of these tags, likewise."""
+        ...
+
+    def touch_tag(self, tag: str) -> None:
+        """Like `drop_tag`, for changes that come by the thousand: here at once, elsewhere gathered for up to 50 ms."""
+        ...
+
+
+class Shared(Protocol):
+    """The shared level. No method raises; each takes at most its bound of time, and a failure is a miss."""
+
+    async def get(
+        self, region: str, key: str, tags: Sequence[str], *, within: float
+    ) -> "Kept | None":
+        """What is kept under this key, if its tags were not dropped since; waits at most `within` seconds."""
+        ...
+
+    async def barriers(self, tags: Sequence[str]) -> Sequence[bytes] | None:
+        """What to build a value under: asked before it is loaded, handed to `put` after; None while it is away."""
+        ...
+
+    def put(self, region: str, key: str, kept: "Kept", *, seconds: float, entries: int) -> None:
+        """Keep a value for so long, as one of at most about so many of its region; in the background."""
+        ...
+
+    async def drop(self, region: str, keys: Iterable[str]) -> bool:
+        """Forget values; whether that was done."""
+        ...
+
+    async def drop_tags(self, tags: Iterable[str]) -> bool:
+        """Have values with these tags not be found any more; whether that was done."""
+        ...
+
+    async def clear(self, region: str | None) -> int:
+        """Forget a region or all of them, and return how many values there were."""
+        ...
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A value on its way to or from the shared level: its bytes, form and position, when it was built, under which tags.
+
+    `built` is in seconds since 1970 by the builder's clock; `barriers` are what `Shared.barriers` said before loading.
+    """
+
+    form: int
+    position: int
+    built: float
+    tags: tuple[str, ...]
+    barriers: tuple[bytes, ...]
+    value: bytes
