@@ -19,7 +19,7 @@ BESIDE_THE_PROGRAM = {
     "tableforge.eventlog.memory": "the engine that tests run on, kept honest by the log's contract",
     "tableforge.protocol.schema": "what `make gen` makes the client's types from",
 }
-NAMED_ONLY = {"uvloop", "httptools"}
+NAMED_ONLY = {"tzdata", "uvloop", "httptools"}
 """Packages that uvicorn imports when it is told their names."""
 
 
