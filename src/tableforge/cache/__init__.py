@@ -36,7 +36,10 @@ class Policy(Struct, Generic[V], frozen=True, kw_only=True):
     missing: float = 0.0
     """How long "there is none" (None) is remembered, in process memory alone."""
     uncarried: float = 0.0
-    """How long a value counts in process memory while the bus does not carry invalidations; 0 where `floor` says it all."""
+    """How long a value counts in process memory while the bus does not carry invalidations; 0, no limit, where `floor` says
+    it all."""
+    shared_fresh: float = 0.0
+    """Served from the shared level for so long after it was built, where that is not `fresh`."""
     shared: bool = True
     """Whether the shared level keeps it as well."""
     lasts: bool = True
