@@ -1,6 +1,5 @@
 """`tableforge fleet`: all of it started by one command, told when a part dies, stopped in order, and there again."""
 
-import contextlib
 import os
 import re
 import signal
@@ -8,64 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 from websockets.sync.client import connect
 
 from tableforge.ops.servers import free_port
+from tests.fleet_trial import PATIENCE, Trial
 from tests.server_process import lives
-
-PATIENCE = 60.0
-
-
-class Trial:
-    """The command as a process, on a folder and a port."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder.with_suffix(".log")
-        self.log.touch()
-        self._command = [sys.executable, "-m", "tableforge", "fleet", "--instances", "2"]
-        self._command += ["--folder", str(folder), "--port", str(port)]
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The command, once it says that the fleet is ready."""
-        self.log.write_text("")
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "DRAIN_SECONDS": "0", "DATABASE_URL": "postgresql://no.where/"},
-            )
-        try:
-            self.wait_for("instance-2: ready", process)
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def wait_for(self, text: str, process: subprocess.Popen[bytes]) -> None:
-        """Return once it has said this."""
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.log.read_text("utf-8"):
-            assert process.poll() is None, self.log.read_text("utf-8")
-            assert time.monotonic() < deadline, self.log.read_text("utf-8")
-            time.sleep(0.05)
-
-    def processes(self) -> list[int]:
-        """Everything that works in the folder."""
-        found = []
-        for link in Path("/proc").glob("[0-9]*/cwd"):
-            with contextlib.suppress(OSError):
-                if link.readlink().is_relative_to(self.folder):
-                    found.append(int(link.parent.name))
-        return found
 
 
 def test_a_fleet_tells_what_dies_stops_in_order_and_is_there_again(tmp_path: Path) -> None:
@@ -78,21 +27,13 @@ def test_a_fleet_tells_what_dies_stops_in_order_and_is_there_again(tmp_path: Pat
         assert made.status_code == 201
         room = made.json()["id"]
 
-        operator = (trial.folder / "admin-token").read_text().strip()
-        admin = {"authorization": f"Bearer {operator}"}
         deadline = time.monotonic() + PATIENCE
         known: list[str] = []
         while known != ["instance-1", "instance-2"]:  # as of the heartbeat of whoever answers
             assert time.monotonic() < deadline, known
-            listed = client.get("/api/admin/instances", headers=admin).json()["instances"]
-            known = [one["id"] for one in listed]
+            known = [str(one["id"]) for one in trial.instances()]
 
-        (victim,) = (
-            pid
-            for pid in trial.processes()
-            if Path(f"/proc/{pid}/cwd").readlink() == trial.folder / "instance-1"
-        )
-        os.kill(victim, signal.SIGKILL)
+        os.kill(trial.process_of("instance-1"), signal.SIGKILL)
         trial.wait_for("instance-1: ended by SIGKILL", process)
         for _ in range(6):
             assert client.get(f"/api/rooms/{room}", headers=token).status_code == 200
