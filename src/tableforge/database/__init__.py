@@ -18,13 +18,15 @@ class Statement(NamedTuple):
     Parameters are written `?`, or `?1`, `?2` where one stands in several places. `postgres` is the text for PostgreSQL
     where the dialects differ, with the same parameters. A change is `repeatable` if running it a second time leaves the
     database as the first time did, and its row count means nothing to whoever asked: such a change is sent again when a
-    lost connection leaves open whether it happened.
+    lost connection leaves open whether it happened. Lists, searches, chores and the operator's questions are in the
+    `background`: they leave some connections to the game, and are refused with `DatabaseBusy` when none is free soon.
     """
 
     name: str
     sql: str
     postgres: str | None = None
     repeatable: bool = False
+    background: bool = False
 
 
 class DatabaseUnavailable(Unavailable):
@@ -33,6 +35,10 @@ class DatabaseUnavailable(Unavailable):
     Nothing was changed, unless the text says that this is not known: a server that is lost between a commit and its
     answer leaves that open (DB2).
     """
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Every connection that this may use is in use; nothing was done, and it may be asked again in a moment."""
 
 
 class Database(Protocol):

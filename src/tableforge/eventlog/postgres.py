@@ -98,6 +98,7 @@ LIST_OWN = Statement(
             LIST_FILTER,
         )
     ),
+    background=True,
 )
 LIST_PUBLIC = Statement(
     "log_list_public",
@@ -109,10 +110,12 @@ LIST_PUBLIC = Statement(
             LIST_FILTER,
         )
     ),
+    background=True,
 )
 ALL_ROOMS = Statement(
     "log_all_rooms",
     "SELECT room FROM room_heads WHERE deleted_at IS NULL AND room > ? ORDER BY room LIMIT ?",
+    background=True,
 )
 DELETE = Statement(
     "log_delete", "UPDATE room_heads SET deleted_at = ? WHERE room = ? AND deleted_at IS NULL"

@@ -78,6 +78,7 @@ LIST_OWN = Statement(
             LIST_FILTER,
         )
     ),
+    background=True,
 )
 LIST_PUBLIC = Statement(
     "log_list_public",
@@ -89,9 +90,12 @@ LIST_PUBLIC = Statement(
             LIST_FILTER,
         )
     ),
+    background=True,
 )
 ALL_ROOMS = Statement(
-    "log_all_rooms", "SELECT id FROM rooms WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?"
+    "log_all_rooms",
+    "SELECT id FROM rooms WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?",
+    background=True,
 )
 DELETE = Statement(
     "log_delete", "UPDATE rooms SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL"

@@ -167,6 +167,7 @@ OLD_CHUNKS = Statement(
     "asset_chunk.old",
     "SELECT DISTINCT blob FROM asset_chunks"
     " WHERE blob > ?1 AND written < clock_timestamp() - make_interval(secs => ?2) ORDER BY blob LIMIT ?3",
+    background=True,
 )
 
 

@@ -160,8 +160,13 @@ FORGET_UNUSED = Statement(
     "asset_bytes.forget_unused",
     "DELETE FROM asset_bytes WHERE touched < clock_timestamp() - make_interval(secs => ?)"
     " AND NOT EXISTS (SELECT 1 FROM assets WHERE assets.digest = asset_bytes.digest)",
+    background=True,
 )
-LISTED = Statement("asset_bytes.listed", "SELECT blob FROM asset_bytes WHERE blob = ANY(?::text[])")
+LISTED = Statement(
+    "asset_bytes.listed",
+    "SELECT blob FROM asset_bytes WHERE blob = ANY(?::text[])",
+    background=True,
+)
 
 
 class SharedBytes:

@@ -68,7 +68,7 @@ def _listing(name: str, owner: str) -> Statement:
     sqlite, postgres = (
         _FILTERED.format(owner=owner, position=function) for function in ("instr", "strpos")
     )
-    return Statement(name, sqlite, postgres)
+    return Statement(name, sqlite, postgres, background=True)
 
 
 LIST_OF_USER = _listing("asset.list_of_user", "uploader")

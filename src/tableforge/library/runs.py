@@ -44,17 +44,20 @@ FIND = Statement(
     "run.find",
     f"SELECT {_COLUMNS_SQLITE} FROM runs WHERE id = ?",  # noqa: S608 - names of columns, no values
     f"SELECT {_COLUMNS_POSTGRES} FROM runs WHERE id = ?",  # noqa: S608 - names of columns, no values
+    background=True,
 )
 LATEST = Statement(
     "run.latest",
     f"SELECT {_COLUMNS_SQLITE} FROM runs ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608 - names of columns, no values
     f"SELECT {_COLUMNS_POSTGRES} FROM runs ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608 - names of columns, no values
+    background=True,
 )
 PURGE = Statement(
     "run.purge",
     "DELETE FROM runs WHERE started < unixepoch('subsec') - ?",
     "DELETE FROM runs WHERE started < clock_timestamp() - make_interval(secs => CAST(? AS double precision))",
     repeatable=True,
+    background=True,
 )
 
 
