@@ -19,9 +19,7 @@ SILENT_SECONDS = 60.0
 """A run that its instance has not told of for this long is over, whatever became of it."""
 LISTED_AT_MOST = 500
 
-_COLUMNS_SQLITE = (
-    "id, kind, instance, started, coalesce(ended, 0), unixepoch('subsec') - seen, progress, actions"
-)
+_COLUMNS_SQLITE = "id, kind, instance, started, coalesce(ended, 0), (julianday('now') - 2440587.5) * 86400.0 - seen, progress, actions"
 _COLUMNS_POSTGRES = (
     "id, kind, instance, extract(epoch FROM started)::float8, coalesce(extract(epoch FROM ended), 0)::float8,"
     " extract(epoch FROM clock_timestamp() - seen)::float8, progress, actions"
@@ -30,13 +28,13 @@ _COLUMNS_POSTGRES = (
 BEGIN = Statement("run.begin", "INSERT INTO runs (id, kind, instance) VALUES (?, ?, ?)")
 TELL = Statement(
     "run.tell",
-    "UPDATE runs SET progress = ?2, seen = unixepoch('subsec') WHERE id = ?1",
+    "UPDATE runs SET progress = ?2, seen = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?1",
     "UPDATE runs SET progress = ?2, seen = clock_timestamp() WHERE id = ?1",
     repeatable=True,
 )
 END = Statement(
     "run.end",
-    "UPDATE runs SET actions = ?2, progress = '', ended = unixepoch('subsec'), seen = unixepoch('subsec') WHERE id = ?1",
+    "UPDATE runs SET actions = ?2, progress = '', ended = (julianday('now') - 2440587.5) * 86400.0, seen = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?1",
     "UPDATE runs SET actions = ?2, progress = '', ended = clock_timestamp(), seen = clock_timestamp() WHERE id = ?1",
     repeatable=True,
 )
@@ -54,7 +52,7 @@ LATEST = Statement(
 )
 PURGE = Statement(
     "run.purge",
-    "DELETE FROM runs WHERE started < unixepoch('subsec') - ?",
+    "DELETE FROM runs WHERE started < (julianday('now') - 2440587.5) * 86400.0 - ?",
     "DELETE FROM runs WHERE started < clock_timestamp() - make_interval(secs => CAST(? AS double precision))",
     repeatable=True,
     background=True,

@@ -4,8 +4,8 @@ CREATE TABLE runs (
     id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
     instance TEXT NOT NULL,
-    started REAL NOT NULL DEFAULT (unixepoch('subsec')),
-    seen REAL NOT NULL DEFAULT (unixepoch('subsec')),
+    started REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0),
+    seen REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0),
     ended REAL,
     progress TEXT NOT NULL DEFAULT '',
     actions TEXT NOT NULL DEFAULT '[]'
