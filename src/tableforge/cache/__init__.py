@@ -8,7 +8,7 @@ Whatever it holds can be had from the database as well. A value is known by its 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -160,16 +160,28 @@ class Cache(Protocol):
 
 
 class Shared(Protocol):
-    """The shared level. No method raises; each takes at most its bound of time, and a failure is a miss."""
+    """The shared level. No method raises; each takes at most its bound of time, and a failure is a miss.
+
+    Each drop has a moment, later than those before; a value is found only if it was read at a later moment than the last
+    drop of its key, its region and each of its tags. So a slow loader anywhere never brings back what was dropped meanwhile.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not asked at present: `get` and `moment` return None at once, drops are not done."""
+        ...
 
     async def get(
         self, region: str, key: str, tags: Sequence[str], *, within: float
     ) -> "Kept | None":
-        """What is kept under this key, if its tags were not dropped since; waits at most `within` seconds."""
+        """What is kept under this key, if it was not dropped since; waits at most `within` seconds.
+
+        `tags` are those known beforehand: for others it asks twice.
+        """
         ...
 
-    async def barriers(self, tags: Sequence[str]) -> Sequence[bytes] | None:
-        """What to build a value under: asked before it is loaded, handed to `put` after; None while it is away."""
+    async def moment(self) -> bytes | None:
+        """The moment to read a value at: asked before it is loaded, handed to `put` after; None while it is away."""
         ...
 
     def put(self, region: str, key: str, kept: "Kept", *, seconds: float, entries: int) -> None:
@@ -184,20 +196,57 @@ class Shared(Protocol):
         """Have values with these tags not be found any more; whether that was done."""
         ...
 
-    async def clear(self, region: str | None) -> int:
-        """Forget a region or all of them, and return how many values there were."""
+    async def clear(self, region: str | None) -> int | None:
+        """Forget a region or all of them, and return how many values there were; None if that was not done."""
+        ...
+
+    async def lock(self, region: str, key: str, *, seconds: float) -> bool | None:
+        """Whether the right to load this value is ours, for so long; None while nobody can tell. To lose it does no harm."""
+        ...
+
+    def unlock(self, region: str, key: str) -> None:
+        """Give the right back, in the background, if it is still ours."""
+        ...
+
+    async def stats(self) -> Sequence[RegionStats]:
+        """Figures of each region that was used here; `loads` are its answers, their times those of the answers.
+
+        Entries and bytes are those of all instances, estimated from a sample; 0 while it is away.
+        """
+        ...
+
+    def condition(self) -> "Condition":
+        """How the shared level does, for people."""
         ...
 
 
-class Kept(Struct, frozen=True, kw_only=True):
-    """A value on its way to or from the shared level: its bytes, form and position, when it was built, under which tags.
+class Condition(Struct, frozen=True, kw_only=True):
+    """How the shared level does: the circuit breaker's state and counts since the process began."""
 
-    `built` is in seconds since 1970 by the builder's clock; `barriers` are what `Shared.barriers` said before loading.
+    server: str
+    """Its address without secrets."""
+    state: Literal["closed", "open", "half-open"]
+    trouble: str
+    """Why it is or was last not asked, without secrets; empty if it never was."""
+    failures: int
+    """Requests of one turn that were not answered in time."""
+    opened: int
+    probes: int
+    lost: int
+    """Values that were not written: it was away, or too much waited."""
+    unreadable: int
+    """Values found that were truncated, altered, of other instances or of another kind of this program."""
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A value on its way to or from the shared level: its bytes, form and position, when it was built, its tags.
+
+    `built` is in seconds since 1970 by the builder's clock; `moment` is what `Shared.moment` said before loading.
     """
 
     form: int
     position: int
     built: float
     tags: tuple[str, ...]
-    barriers: tuple[bytes, ...]
+    moment: bytes
     value: bytes
