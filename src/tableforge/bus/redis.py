@@ -8,20 +8,19 @@ anew, through Sentinel where there is one, and everything is listened to again.
 
 import asyncio
 import contextlib
-import re
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import quote
 
 import structlog
 
 from tableforge.bus import BusServer, Hear, Resumed
-from tableforge.bus.redis_link import CLOSED, CONNECT_TROUBLE, Address, Link
+from tableforge.bus.redis_link import CLOSED, Link
 from tableforge.config import RedisKnobs
+from tableforge.config.redis_address import CONNECT_TROUBLE, Address, bus_urls
 from tableforge.errors import StartRefused
 from tableforge.telemetry import BUS_LAG, COUNTERS
 
@@ -44,19 +43,6 @@ SEAL_BYTES: Final = 16
 log = structlog.get_logger(__name__)
 
 
-def urls(knobs: RedisKnobs) -> list[str]:
-    """The servers that the settings name, one or several."""
-    if knobs.bus_urls:
-        # A comma separates addresses only before the next scheme: Sentinels are listed with commas too.
-        return [part.strip() for part in re.split(r",(?=\s*[a-z+]+://)", knobs.bus_urls)]
-    if knobs.url:
-        return [knobs.url]
-    password = f":{quote(knobs.password, safe='')}@" if knobs.password else ""
-    host = knobs.host or "localhost"
-    host = f"[{host}]" if ":" in host else host
-    return [f"redis://{password}{host}:{knobs.port}/{knobs.db}"]
-
-
 class RedisBus:
     """See `Bus`. `origin` names this process among the instances, `silence_seconds` is the bound of BU4.
 
@@ -73,7 +59,7 @@ class RedisBus:
             Server(
                 Address(url, patience=patience), self._prefix, origin, silence_seconds, Seal(secret)
             )
-            for url in urls(knobs)
+            for url in bus_urls(knobs)
         ]
         self._places: dict[str, tuple[Server, bytes]] = {}
         names = [server.name for server in self._servers]

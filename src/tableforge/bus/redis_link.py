@@ -1,28 +1,17 @@
 """One connection to a Redis or Valkey, which carries both what we publish and what we listen to.
 
-redis-py reads addresses, makes TLS contexts and asks Sentinels; messages go through a protocol of our own over hiredis'
+`config.redis_address` makes connections; messages go through a protocol of our own over hiredis'
 parser (docs/adr/0004-one-connection-of-our-own-to-the-bus.md has the figures). RESP3 tells what was published from what was
 asked, so that one connection does for both: its order is the server's, and there is one thing to lose.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import hiredis
-from redis.asyncio.connection import (
-    Connection,
-    SSLConnection,
-    parse_url,
-)
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from tableforge.config import server_name
-from tableforge.errors import StartRefused
+from tableforge.config.redis_address import Command, Conversation
 
 QUEUED_BYTES: Final = 8 << 20
 """What may wait to be written to one server; a connection with more is given up, and what waited with it."""
@@ -32,15 +21,11 @@ PARSED: Final = object()
 CLOSED: Final = "closed by us"
 """How a connection ends that was finished."""
 
-Command = tuple[bytes, ...]
 Push = Callable[[list[Any]], None]
 """Told of each message that the server sends by itself, as it came: kind, channel, content."""
 
-CONNECT_TROUBLE: Final = (OSError, RedisError)
-"""What `Address.connect` raises for a server that is away or refuses."""
 
-
-class Link(asyncio.Protocol):
+class Link(Conversation):
     """A connection. `lost` ends with the reason once it is gone; `turned` is called after the pushes of each read."""
 
     def __init__(self, push: Push, turned: Callable[[], None]) -> None:
@@ -116,7 +101,7 @@ class Link(asyncio.Protocol):
         await asyncio.wait((self.lost,), timeout=seconds)
         self.lose(CLOSED)
 
-    async def greet(self, commands: list[Command]) -> None:
+    async def greet(self, commands: Sequence[Command]) -> None:
         """Introduce ourselves and await the answers; raises `OSError` when they are not what they must be."""
         self._unanswered = len(commands)
         for command in commands:
@@ -135,133 +120,3 @@ class Link(asyncio.Protocol):
         self._unanswered -= 1
         if self._unanswered == 0:
             self._greeted.set_result(None)
-
-
-class Address:
-    """Where one server of the bus is and how to speak to it; `name` holds no secret.
-
-    `patience` (seconds) is how long the caller waits for a connection, and how often Sentinels are asked. Raises `StartRefused` for a URL that cannot be meant.
-    """
-
-    def __init__(self, url: str, *, patience: float) -> None:
-        self.name = server_name(url)
-        self._patience = patience
-        self._sentinel: Sentinel | None = None
-        self._service = ""
-        try:
-            described = self._sentinels(url) if "+" in url.partition(":")[0] else _described(url)
-            server = described.pop("connection_class", Connection)(**described)
-            self._tls = server.ssl_context.get() if isinstance(server, SSLConnection) else None
-        except (TypeError, ValueError, OSError, RedisError) as error:
-            raise StartRefused(
-                "The server did not start.",
-                f"The bus cannot be reached as {self.name}: {error}",
-                "Mend REDIS_URL or REDIS_BUS_URLS: docs/settings.md.",
-            ) from error
-        # redis-py's connection is never opened: it knows what the address' parts mean and which do not exist.
-        self._path: str = getattr(server, "path", "")
-        self._host: str = getattr(server, "host", "")
-        self._port: int = getattr(server, "port", 0)
-        self._greeting = _greeting(server)
-
-    async def connect(self, link: Callable[[], Link], client: str) -> Link:
-        """A connection that was greeted and may be used; `client` is its name in `CLIENT LIST`.
-
-        The caller bounds the time. Raises CONNECT_TROUBLE.
-        """
-        loop = asyncio.get_running_loop()
-        if self._path:
-            transport, made = await loop.create_unix_connection(link, self._path)
-        else:
-            if self._sentinel is not None:
-                self._host, self._port = await self._master()
-            transport, made = await loop.create_connection(
-                link, self._host, self._port, ssl=self._tls
-            )
-        try:
-            await made.greet([*self._greeting, (b"CLIENT", b"SETNAME", _word(client))])
-        except BaseException:
-            transport.abort()
-            raise
-        return made
-
-    async def wait_until_moved(self) -> None:
-        """Return once the Sentinels name another master than the one that was connected to; never without Sentinels."""
-        if self._sentinel is None:
-            await asyncio.get_running_loop().create_future()
-        while True:
-            await asyncio.sleep(self._patience)
-            try:
-                if await self._master() != (self._host, self._port):
-                    return
-            except CONNECT_TROUBLE:
-                # Sentinels that are away, or have not agreed yet, say nothing against a server that works.
-                continue
-
-    async def close(self) -> None:
-        """Let go of the connections to the Sentinels."""
-        if self._sentinel is not None:
-            await self._sentinel.aclose()
-
-    async def _master(self) -> tuple[str, int]:
-        assert self._sentinel is not None
-        try:
-            host, port = await self._sentinel.discover_master(self._service)
-        except MasterNotFoundError:
-            raise ConnectionError(
-                f"no Sentinel answers with a master for {self._service}"
-            ) from None
-        return str(host), int(port)
-
-    def _sentinels(self, url: str) -> dict[str, Any]:
-        """Take `redis+sentinel://user:password@host:26379,host:26379/service/db?...` apart.
-
-        User and password are for the servers; the Sentinels' own are `sentinel_username` and `sentinel_password`. With
-        `rediss+sentinel` both speak TLS.
-        """
-        parts = urlsplit(url)
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        self._service, _, number = parts.path.strip("/").partition("/")
-        if not self._service:
-            raise ValueError("the name of the service is missing: redis+sentinel://host:26379/name")
-        scheme = parts.scheme.partition("+")[0]
-        described = _described(
-            f"{scheme}://{credentials}@{hosts.partition(',')[0]}/{number}?{parts.query}"
-        )
-        own = {name: described.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-        if scheme == "rediss":
-            own |= {name: value for name, value in described.items() if name.startswith("ssl_")}
-            own["ssl"] = True
-        each = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        # All of them but the last may be silent, and there is time left to connect.
-        patience = self._patience / (len(each) + 1)
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it so
-            [(one.hostname or "localhost", one.port or 26_379) for one in each],
-            sentinel_kwargs=own
-            | {
-                "socket_timeout": patience,
-                "socket_connect_timeout": patience,
-                "retry": Retry(NoBackoff(), 0),
-            },
-        )
-        return described
-
-
-def _greeting(server: Any) -> list[Command]:
-    """The commands after which a connection may be used, from redis-py's description of it."""
-    hello = ["HELLO", "3"]
-    if server.username or server.password:
-        hello += ["AUTH", server.username or "default", server.password or ""]
-    greeting: list[Command] = [tuple(word.encode() for word in hello)]
-    if server.db:
-        greeting.append((b"SELECT", str(server.db).encode()))
-    return greeting
-
-
-def _word(text: str) -> bytes:
-    """A name as CLIENT SETNAME takes it."""
-    return "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in text).encode()
-
-
-def _described(url: str) -> dict[str, Any]:
-    return dict(parse_url(url))

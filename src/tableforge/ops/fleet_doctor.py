@@ -9,9 +9,9 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tableforge.bus.redis import urls
-from tableforge.bus.redis_link import CONNECT_TROUBLE, Address, Link
+from tableforge.bus.redis_link import Link
 from tableforge.config import Settings, server_name
+from tableforge.config.redis_address import CONNECT_TROUBLE, Address, bus_urls
 from tableforge.database.migrations import scripts
 from tableforge.database.pool import Connection
 from tableforge.database.postgres import OLDEST_SERVER, form_of
@@ -53,7 +53,7 @@ async def examine_fleet(settings: Settings) -> list[Finding]:
     """Look at the database and the bus that the settings name."""
     found = [finding async for finding in _database(settings)]
     if settings.redis.chosen:
-        for url in urls(settings.redis):
+        for url in bus_urls(settings.redis):
             found += [finding async for finding in _bus(url)]
     else:
         found.append(

@@ -1,31 +1,10 @@
-"""Which servers the settings name, and which channel lives where."""
+"""Which servers may be named, and which channel lives where."""
 
 import pytest
 
-from tableforge.bus.redis import RedisBus, urls
+from tableforge.bus.redis import RedisBus
 from tableforge.config import RedisKnobs
 from tableforge.errors import StartRefused
-
-
-@pytest.mark.parametrize(
-    ("knobs", "expected"),
-    [
-        (RedisKnobs(host="cache"), ["redis://cache:6379/0"]),
-        (
-            RedisKnobs(host="::1", port=1, password="p@s:/s", db=3),
-            ["redis://:p%40s%3A%2Fs@[::1]:1/3"],
-        ),
-        (RedisKnobs(host="cache", url="rediss://a:1/2"), ["rediss://a:1/2"]),
-        (
-            RedisKnobs(
-                url="redis://a", bus_urls="redis://b:1, redis+sentinel://c:2,d:3/s,unix:///e"
-            ),
-            ["redis://b:1", "redis+sentinel://c:2,d:3/s", "unix:///e"],
-        ),
-    ],
-)
-def test_the_most_telling_setting_names_the_servers(knobs: RedisKnobs, expected: list[str]) -> None:
-    assert urls(knobs) == expected
 
 
 def test_a_server_that_is_named_twice_is_refused() -> None:

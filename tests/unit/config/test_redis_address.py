@@ -1,8 +1,9 @@
-"""What an address of a bus server says, and which addresses say nothing that can be meant."""
+"""Which servers the settings name, what an address says, and which addresses say nothing that can be meant."""
 
 import pytest
 
-from tableforge.bus.redis_link import Address
+from tableforge.config import RedisKnobs
+from tableforge.config.redis_address import Address, bus_urls, cache_url
 from tableforge.errors import StartRefused
 
 
@@ -54,3 +55,38 @@ def test_an_address_that_cannot_be_meant_is_refused_without_its_secrets(url: str
     with pytest.raises(StartRefused, match="REDIS_URL") as refusal:
         Address(url, patience=2)
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        (RedisKnobs(host="cache"), ["redis://cache:6379/0"]),
+        (
+            RedisKnobs(host="::1", port=1, password="p@s:/s", db=3),
+            ["redis://:p%40s%3A%2Fs@[::1]:1/3"],
+        ),
+        (RedisKnobs(host="cache", url="rediss://a:1/2"), ["rediss://a:1/2"]),
+        (
+            RedisKnobs(
+                url="redis://a", bus_urls="redis://b:1, redis+sentinel://c:2,d:3/s,unix:///e"
+            ),
+            ["redis://b:1", "redis+sentinel://c:2,d:3/s", "unix:///e"],
+        ),
+    ],
+)
+def test_the_most_telling_setting_names_the_servers(knobs: RedisKnobs, expected: list[str]) -> None:
+    assert bus_urls(knobs) == expected
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        (RedisKnobs(host="cache", bus_urls="redis://b:1"), "redis://cache:6379/0"),
+        (RedisKnobs(host="cache", url="unix:///a", bus_urls="redis://b:1"), "unix:///a"),
+        (RedisKnobs(bus_urls="redis://b:1"), None),
+    ],
+)
+def test_the_cache_has_the_main_server_whoever_carries_the_bus(
+    knobs: RedisKnobs, expected: str | None
+) -> None:
+    assert cache_url(knobs) == expected
