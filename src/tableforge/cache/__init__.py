@@ -101,7 +101,7 @@ class Cache(Protocol):
     - CA1 a value that was put or loaded is found until it expires, is dropped or makes room; never under another key;
     - CA2 after `drop` or `drop_tag` returned, no value that was built before is served here (read your writes), loads
       that were under way included;
-    - CA3 a value older than the floor is never served;
+    - CA3 a value older than the floor is never served from either level; what a loader that was asked afterwards returns is;
     - CA4 of many who miss the same key at once one loads, in this process; across instances as far as a short lock goes;
     - CA5 a loader's failure reaches all who wait for it, and the next one tries again; a stale value within `on_error` is
       served instead;
@@ -116,7 +116,7 @@ class Cache(Protocol):
     """
 
     def peek(self, policy: Policy[V], key: str, *, floor: int = 0) -> V | None:
-        """The fresh value in process memory, if there is one; waits for nothing. Counted as a hit or a miss."""
+        """The fresh value in process memory, if there is one; waits for nothing. Counted as a hit; a miss is the `get`'s."""
         ...
 
     async def get(
@@ -143,7 +143,11 @@ class Cache(Protocol):
         position: int = 0,
         tags: Sequence[str] = (),
     ) -> None:
-        """Keep a value that is known to be true now; the shared level gets it in the background."""
+        """Keep a value that is known to be true now, unless a later position is kept.
+
+        Where positions guard a region (`uncarried` is 0) the shared level gets it in the background; elsewhere another
+        instance's change may have come between, so it stays here.
+        """
         ...
 
     def drop(self, policy: Policy[V], key: str) -> None:
@@ -156,6 +160,14 @@ class Cache(Protocol):
 
     def touch_tag(self, tag: str) -> None:
         """Like `drop_tag`, for changes that come by the thousand: here at once, elsewhere gathered for up to 50 ms."""
+        ...
+
+    def forget(self, policy: Policy[V], key: str) -> None:
+        """Like `drop`, here alone: for changes that whoever made them tells everybody of."""
+        ...
+
+    def forget_tag(self, *tags: str) -> None:
+        """Like `drop_tag`, here alone."""
         ...
 
 
