@@ -53,7 +53,7 @@ class Cut:
         self.was_read.set()
         await self.gate.wait()
         if statement is notices_module.READ and self.shifted:
-            return [(row[0] - self.shifted, *row[1:]) for row in rows]
+            return [(row[0] - self.shifted, row[1], "a standby", *row[3:]) for row in rows]
         return rows
 
     async def write(self, statement: Statement, *params: object) -> int:

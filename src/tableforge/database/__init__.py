@@ -11,6 +11,10 @@ from tableforge.errors import Unavailable
 Row = tuple[Any, ...]
 Step = tuple["Statement", tuple[object, ...]]
 
+SERVER = "to_hex(CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint))"
+"""In PostgreSQL: which running server answers, as text. A standby that takes over is another one than the server whose
+place it takes, though it holds the same rows and counts its transactions on from the same numbers."""
+
 
 class Statement(NamedTuple):
     """A piece of SQL and the name under which its time is counted.
