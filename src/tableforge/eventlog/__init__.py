@@ -30,10 +30,15 @@ class Snapshot(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Where a stream ends: its epoch and the offset of its newest event."""
+    """Where a stream ends: its epoch and the offset of its newest event.
+
+    `server` names the running server of the database that said so, if several processes share it: a late standby that has
+    taken over holds other events at the same offsets of the same epoch. "" means that it is always the same, or not known.
+    """
 
     epoch: str
     offset: int
+    server: str = ""
 
 
 class Found(NamedTuple):

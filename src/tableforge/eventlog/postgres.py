@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 from asyncpg.prepared_stmt import PreparedStatement
 
-from tableforge.database import Statement
+from tableforge.database import SERVER, Statement
 from tableforge.database.pool import Connection
 from tableforge.database.postgres import (
     CLASH_STATES,
@@ -56,7 +56,8 @@ SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
 """One plan for every batch, by the primary keys: the planner cannot know that a small table will be a large one."""
 
 READ_HEAD = Statement(
-    "log_head", "SELECT epoch, head FROM room_heads WHERE room = ? AND deleted_at IS NULL"
+    "log_head",
+    f"SELECT epoch, head, {SERVER} FROM room_heads WHERE room = ? AND deleted_at IS NULL",  # noqa: S608 - a constant
 )
 READ_HEADS = Statement(
     "log_heads",
