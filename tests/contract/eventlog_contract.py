@@ -72,6 +72,12 @@ class Writer:
         assert await self.append(room, 0, [event(1)], facts=facts, opens=f"epoch-{room}") is None
 
 
+async def end_of(log: EventLog, room: str) -> Head | None:
+    """Where a stream ends, whichever server says so."""
+    head = await log.head(room)
+    return None if head is None else head._replace(server="")
+
+
 class EventLogContract:
     """Engines subclass it with a fixture `log`, and with `beside` where several servers can write to the same streams."""
 
@@ -93,7 +99,7 @@ class EventLogContract:
         ]
         assert [row.offset for row in await log.read("r", after=2, limit=1)] == [3]
         assert await log.read("r", after=4, limit=10) == []
-        assert await log.head("r") == Head("epoch-r", 4)
+        assert await end_of(log, "r") == Head("epoch-r", 4)
 
     async def test_el2_a_refused_append_leaves_none_of_its_events(self, log: EventLog) -> None:
         writer = Writer(log)
@@ -102,7 +108,7 @@ class EventLogContract:
         assert await writer.append("r", 1, [event(2)], key=key) is None
         refused = await writer.append("r", 2, [event(3), event(4), event(5)], key=key)
         assert isinstance(refused, DuplicateCommand)
-        assert await log.head("r") == Head("epoch-r", 2)
+        assert await end_of(log, "r") == Head("epoch-r", 2)
 
     async def test_el3_an_append_elsewhere_than_at_the_head_changes_nothing(
         self, log: EventLog
@@ -121,7 +127,7 @@ class EventLogContract:
         await writer.open("r")
         again = await writer.append("r", 0, [event(1)], facts=FACTS, opens="another")
         assert isinstance(again, VersionConflict)
-        assert await log.head("r") == Head("epoch-r", 1)
+        assert await end_of(log, "r") == Head("epoch-r", 1)
 
     async def test_el3_nothing_is_appended_to_a_stream_that_was_not_opened(
         self, log: EventLog
@@ -139,7 +145,7 @@ class EventLogContract:
         assert again.found == Found(3, b"first")
         assert await log.find("r", key) == Found(3, b"first")
         assert await log.find("r", b"x" * 16) is None
-        assert await log.head("r") == Head("epoch-r", 3)
+        assert await end_of(log, "r") == Head("epoch-r", 3)
 
     async def test_el5_one_refusal_in_a_batch_does_not_touch_other_rooms(
         self, log: EventLog
@@ -203,7 +209,7 @@ class EventLogContract:
         assert await log.all_rooms(after="", limit=10) == []
         assert isinstance(await writer.append("r", 1, [event(2)]), StreamMissing)
         await log.restore("r")
-        assert await log.head("r") == Head("epoch-r", 1)
+        assert await end_of(log, "r") == Head("epoch-r", 1)
         assert await writer.append("r", 1, [event(2)]) is None
 
     async def test_el9_listings_change_with_the_events(self, log: EventLog) -> None:
@@ -265,9 +271,9 @@ class EventLogContract:
         writer = Writer(log)
         await writer.open("r")
         assert await writer.append("r", 1, [event(2)]) is None
-        assert await log.head("r") == Head("epoch-r", 2)
+        assert await end_of(log, "r") == Head("epoch-r", 2)
         await log.renew_epoch("r", "second life")
-        assert await log.head("r") == Head("second life", 2)
+        assert await end_of(log, "r") == Head("second life", 2)
         assert await writer.append("r", 2, [event(3)]) is None
 
     async def test_el4_a_key_is_taken_wherever_the_writer_stands(
@@ -300,7 +306,7 @@ class EventLogContract:
         assert isinstance(again, DuplicateCommand)
         assert again.found == Found(2, b"d")
         assert isinstance(behind, VersionConflict)
-        assert await log.head("a") == Head("epoch-a", 2)
+        assert await end_of(log, "a") == Head("epoch-a", 2)
 
     async def test_el5_rooms_open_change_and_go_on_in_one_batch(self, log: EventLog) -> None:
         writer = Writer(log)
@@ -394,7 +400,7 @@ class EventLogContract:
         assert [key for key, _ in writer.outcomes] == keys
         assert outcomes[0] is outcomes[3] is None
         assert all(isinstance(outcome, VersionConflict) for outcome in outcomes[1:3])
-        assert await log.head("r") == Head("epoch-r", 3)
+        assert await end_of(log, "r") == Head("epoch-r", 3)
         await asyncio.wait_for(log.wait_for_idle(), DEADLINE)
 
     async def test_el13_nothing_alone_is_pending_when_all_was_withdrawn(
@@ -406,7 +412,7 @@ class EventLogContract:
         writer.submitted[-1].withdrawn = True
         assert isinstance(await asyncio.wait_for(append, DEADLINE), VersionConflict)
         await asyncio.wait_for(log.wait_for_idle(), DEADLINE)
-        assert await log.head("r") == Head("epoch-r", 1)
+        assert await end_of(log, "r") == Head("epoch-r", 1)
 
     async def test_el13_what_was_built_on_a_refused_append_is_not_sent(
         self, log: EventLog, beside: EventLog
@@ -443,7 +449,7 @@ class EventLogContract:
             DEADLINE,
         )
         assert all(isinstance(outcome, VersionConflict) for outcome in outcomes)
-        assert await log.head("r") == Head("epoch-r", 2)
+        assert await end_of(log, "r") == Head("epoch-r", 2)
 
     async def test_el13_what_was_decided_anew_is_sent(
         self, log: EventLog, beside: EventLog

@@ -22,7 +22,6 @@ from tableforge.eventlog import (
     DuplicateCommand,
     EventLog,
     Facts,
-    Head,
     StoredEvent,
     StreamMissing,
     VersionConflict,
@@ -235,7 +234,9 @@ class LogMachine(RuleBasedStateMachine):
             }
             for room, stream in self.twin.items():
                 assert await log.read(room, after=0, limit=10_000) == self.rows(stream)
-                assert await log.head(room) == Head(heads[room].epoch, len(stream.events))
+                head = await log.head(room)
+                assert head is not None
+                assert head[:2] == (heads[room].epoch, len(stream.events))
         listed = await self.logs[0].list_rooms(
             user=f"ada {self.life}", public=False, query="", tag="", before=None, limit=10
         )
