@@ -222,21 +222,22 @@ class EventLogContract:
         await writer.open("three", Facts("Open sea", "public", ("sea",), (("bo", "gm"),)))
 
         async def names(user: str, *, public: bool, query: str = "", tag: str = "") -> list[str]:
-            rows = await log.list_rooms(
+            page = await log.list_rooms(
                 user=user, public=public, query=query, tag=tag, before=None, limit=10
             )
-            return [row.name for row in rows]
+            assert page.next is None
+            return [row.name for row in page.rows]
 
         assert await names("ada", public=False) == ["50% Harbour_", "Salt Road"]
         assert await names("ada", public=True) == ["Open sea"]
         own = await log.list_rooms(
             user="ada", public=False, query="", tag="", before=None, limit=10
         )
-        assert [row.role for row in own] == ["player", "gm"]
+        assert [row.role for row in own.rows] == ["player", "gm"]
         open_to_all = await log.list_rooms(
             user="ada", public=True, query="", tag="", before=None, limit=10
         )
-        assert [row.role for row in open_to_all] == [None]
+        assert [row.role for row in open_to_all.rows] == [None]
         assert await names("", public=True) == ["Open sea", "50% Harbour_"]
         assert await names("", public=True, query="HARB") == ["50% Harbour_"]
         assert await names("", public=True, query="0% h") == ["50% Harbour_"]
@@ -246,9 +247,10 @@ class EventLogContract:
         renamed = Facts("Salt Roads", "public", ("dry",), (("cy", "gm"),))
         late = event(2, at="2026-02-02T00:00:00.000Z")
         assert await writer.append("one", 1, [late], facts=renamed) is None
-        (row,) = await log.list_rooms(
+        page = await log.list_rooms(
             user="cy", public=False, query="", tag="dry", before=None, limit=10
         )
+        (row,) = page.rows
         assert (row.id, row.name, row.visibility, row.members) == ("one", "Salt Roads", "public", 1)
         assert row.updated == "2026-02-02T00:00:00.000Z"
         assert await log.seats("ada") == ["two"]
@@ -259,11 +261,12 @@ class EventLogContract:
             await writer.open(f"room{number}")
         seen: list[str] = []
         before: int | None = None
-        while page := await log.list_rooms(
-            user="ada", public=False, query="", tag="", before=before, limit=2
-        ):
-            seen += [row.id for row in page]
-            before = page[-1].place
+        while before != 0:
+            page = await log.list_rooms(
+                user="ada", public=False, query="", tag="", before=before, limit=2
+            )
+            seen += [row.id for row in page.rows]
+            before = page.next or 0
         assert seen == ["room4", "room3", "room2", "room1", "room0"]
         assert await log.all_rooms(after="room1", limit=2) == ["room2", "room3"]
 
@@ -334,10 +337,10 @@ class EventLogContract:
             "b": Head("epoch-b", 2),
             "c": Head("epoch-c", 2),
         }
-        rows = await log.list_rooms(
+        page = await log.list_rooms(
             user="bo", public=False, query="", tag="x", before=None, limit=9
         )
-        assert [(row.id, row.members, row.role) for row in rows] == [("a", 2, "gm")]
+        assert [(row.id, row.members, row.role) for row in page.rows] == [("a", 2, "gm")]
         assert await log.seats("ada") == ["a", "b", "c"]
 
     async def test_el11_a_conflict_tells_what_was_missed(

@@ -240,7 +240,7 @@ class LogMachine(RuleBasedStateMachine):
         listed = await self.logs[0].list_rooms(
             user=f"ada {self.life}", public=False, query="", tag="", before=None, limit=10
         )
-        assert {row.id: row.name for row in listed} == {
+        assert {row.id: row.name for row in listed.rows} == {
             room: stream.name for room, stream in self.twin.items()
         }
 

@@ -23,6 +23,7 @@ import structlog
 
 from tableforge.config import DatabaseKnobs, server_name
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
+from tableforge.database.large_indexes import index_large_tables, index_small_tables
 from tableforge.database.migrations import scripts
 from tableforge.database.pool import Connection, Pool
 from tableforge.errors import StartRefused, TableForgeError
@@ -41,9 +42,9 @@ PROBE_SECONDS = 0.2
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 
-CHANGING: Final = ("room_heads", "instances", "sessions", "invites", "rooms", "seats")
+CHANGING: Final = ("room_heads", "instances", "sessions", "invites", "rooms", "seats", "designs")
 """Tables whose rows change: dead rows are cleaned up early."""
-GROWING: Final = ("events", "snapshots", "asset_chunks", "notices")
+GROWING: Final = ("events", "snapshots", "assets", "asset_chunks", "design_versions", "notices")
 """Tables that mostly grow: cleaned, and so frozen and marked visible, after a share of new rows as well."""
 
 log = structlog.get_logger(__name__)
@@ -562,8 +563,9 @@ async def form_of(connection: Connection) -> int:
 async def migrate(connection: Connection) -> bool:
     """Bring the database to the present form; False while another one does. Raises `StartRefused` for a newer form.
 
-    All that is missing goes in one transaction. The lock is asked for, never waited for: who waits in a statement holds
-    a snapshot that can stand in the way of what it waits for.
+    All that is missing goes in one transaction, but for indexes of tables that are large by now: those follow it. The
+    lock is asked for, never waited for: who waits in a statement holds a snapshot that can stand in the way of what it
+    waits for.
     """
     if connection.get_server_version().major < OLDEST_SERVER:
         raise StartRefused(
@@ -574,6 +576,7 @@ async def migrate(connection: Connection) -> bool:
     steps = scripts("postgres")
     newest = steps[-1].number
     if await _known(connection, newest) == newest:
+        await index_large_tables(connection)
         return True
     async with connection.transaction():
         await connection.execute(
@@ -595,6 +598,8 @@ async def migrate(connection: Connection) -> bool:
                     "INSERT INTO schema_form (number, name) VALUES ($1, $2)", step.number, step.name
                 )
                 log.info("database migrated", script=step.name)
+        await index_small_tables(connection)
+    await index_large_tables(connection)
     return True
 
 

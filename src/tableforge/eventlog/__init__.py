@@ -5,6 +5,7 @@ one life of it: a restored or imported stream gets another, so that a position (
 """
 
 from collections.abc import Callable, Sequence
+from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -70,6 +71,16 @@ class RoomRow(NamedTuple):
     members: int
     updated: str
     role: Role | None
+
+
+class RoomRows(NamedTuple):
+    """A page of a listing; `next` is the place behind which the following one begins, None at the end.
+
+    A page may be short, or empty, although more follow: one looks at so many rooms and no more.
+    """
+
+    rows: list[RoomRow]
+    next: int | None
 
 
 class Append(Struct, eq=False):
@@ -210,8 +221,8 @@ class EventLog(Protocol):
 
     async def list_rooms(
         self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
-    ) -> list[RoomRow]:
-        """Rooms, the youngest first, behind the place `before`; None begins at the top.
+    ) -> RoomRows:
+        """At most `limit` rooms, the youngest first, behind the place `before`; None begins at the top.
 
         With `public` the public rooms in which `user` has no seat, else those where `user` has one. `query` is a part of
         the name, any case (ASCII); `tag` a whole tag; empty strings take all.
@@ -234,6 +245,9 @@ class EventLog(Protocol):
         """Begin another life of the stream: positions of the one before are refused from now on."""
         ...
 
+
+ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+"""What "any case" means in names of rooms, on every engine."""
 
 Appended = Sequence[TableForgeError | None]
 """The outcomes of a batch, in its order."""

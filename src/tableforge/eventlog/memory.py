@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tableforge.eventlog import (
+    ASCII_LOWER,
     MISSED_AT_MOST,
     Append,
     Appended,
@@ -15,6 +16,7 @@ from tableforge.eventlog import (
     Found,
     Head,
     RoomRow,
+    RoomRows,
     Snapshot,
     StoredEvent,
     StreamMissing,
@@ -131,9 +133,10 @@ class MemoryEventLog:
 
     async def list_rooms(
         self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
-    ) -> list[RoomRow]:
+    ) -> RoomRows:
         """See the contract."""
         rows = []
+        part = query.translate(ASCII_LOWER)
         for room, stream in self._streams.items():
             facts = stream.facts
             role = dict(facts.seats).get(user)
@@ -142,7 +145,7 @@ class MemoryEventLog:
             if (
                 wanted
                 and not stream.deleted
-                and query.lower() in facts.name.lower()
+                and part in facts.name.translate(ASCII_LOWER)
                 and (not tag or tag in facts.tags)
                 and (before is None or stream.place < before)
             ):
@@ -151,7 +154,8 @@ class MemoryEventLog:
                 rows.append(
                     RoomRow(stream.place, room, facts.name, facts.visibility, members, at, role)
                 )
-        return sorted(rows, key=lambda row: -row.place)[:limit]
+        rows.sort(key=lambda row: -row.place)
+        return RoomRows(rows[:limit], rows[limit - 1].place if len(rows) > limit else None)
 
     async def all_rooms(self, *, after: str, limit: int) -> list[str]:
         """See the contract."""

@@ -29,6 +29,7 @@ from tableforge.database.postgres import (
 )
 from tableforge.errors import StartRefused, TableForgeError
 from tableforge.eventlog import (
+    ASCII_LOWER,
     Append,
     Appended,
     DuplicateCommand,
@@ -36,6 +37,7 @@ from tableforge.eventlog import (
     Head,
     LogUnavailable,
     RoomRow,
+    RoomRows,
     Snapshot,
     StoredEvent,
     StreamMissing,
@@ -85,33 +87,63 @@ SEATS = Statement(
     """SELECT s.room FROM seats s JOIN rooms r ON r.id = s.room JOIN room_heads h ON h.room = s.room
        WHERE s."user" = ? AND h.deleted_at IS NULL ORDER BY r.place""",
 )
-LIST_COLUMNS = """SELECT r.place, r.id, r.name, r.visibility, (SELECT count(*) FROM seats n WHERE n.room = r.id),
-       (SELECT convert_from(e.data, 'UTF8')::json ->> 'at' FROM events e WHERE e.room = r.id ORDER BY e.seq DESC LIMIT 1)"""
-LIST_FILTER = """h.deleted_at IS NULL AND r.place < ? AND (?3 = '' OR r.name ILIKE ? ESCAPE '\\')
-       AND (?5 = '' OR ?5 = ANY (r.tags)) ORDER BY r.place DESC LIMIT ?"""
+FEW_SEATS = 2_000
+"""The rooms of a user who has a seat in no more than so many are sorted; else all rooms are walked, and most are theirs."""
+# Constant texts put together once: what varies is always bound. The parameters: user, place, part of the name, tag, limit.
+# What is asked of each room by itself stands in scalar subqueries: a join would read whole tables for it, or lose the order.
+LISTED = """SELECT place, id, name, visibility, (SELECT count(*) FROM seats n WHERE n.room = id),
+       (SELECT convert_from(e.data, 'UTF8')::json ->> 'at' FROM events e WHERE e.room = id ORDER BY e.seq DESC LIMIT 1),
+       role, 1 FROM found"""
+NAMED = """(?3 = '' OR strpos(lower(r.name COLLATE "C"), ?3) > 0)"""
+ALIVE = "(SELECT h.deleted_at IS NULL FROM room_heads h WHERE h.room = r.id)"
+OWN_ROLE = """(SELECT s.role FROM seats s WHERE s.room = r.id AND s."user" = ?1)"""
+NOTHING = "NULL, NULL, NULL, NULL, NULL, NULL, 0"
 LIST_OWN = Statement(
     "log_list_own",
-    " ".join(
-        (
-            LIST_COLUMNS,
-            ", s.role FROM seats s JOIN rooms r ON r.id = s.room JOIN room_heads h ON h.room = r.id",
-            'WHERE s."user" = ?1 AND',
-            LIST_FILTER,
-        )
-    ),
+    f"""WITH mine AS MATERIALIZED (SELECT room, role FROM seats WHERE "user" = ?1 LIMIT {FEW_SEATS} + 1),
+    found AS MATERIALIZED (
+        SELECT r.place, r.id, r.name, r.visibility, m.role FROM mine m JOIN rooms r ON r.id = m.room
+        WHERE (SELECT count(*) FROM mine) <= {FEW_SEATS} AND r.place < ?2
+        AND {NAMED} AND (?4 = '' OR ?4 = ANY (r.tags)) AND {ALIVE}
+        ORDER BY r.place DESC LIMIT ?5
+    ) {LISTED}
+    UNION ALL SELECT 0, {NOTHING} WHERE (SELECT count(*) FROM mine) > {FEW_SEATS}""",  # noqa: S608 - as above
     background=True,
 )
-LIST_PUBLIC = Statement(
+
+
+def _listing(name: str, among: str, owner: str, role: str, seated: str) -> Listing:
+    walk = f"""WITH found AS MATERIALIZED (
+        SELECT r.place, r.id, r.name, r.visibility, {role} AS role FROM (
+            SELECT place, id, name, visibility, tags FROM rooms WHERE {among} AND place < ?2
+            ORDER BY place DESC LIMIT {WALKED}
+        ) AS r WHERE {NAMED} AND (?4 = '' OR ?4 = ANY (r.tags)) AND {ALIVE} AND {seated} LIMIT ?5
+    ) {LISTED}
+    UNION ALL SELECT place, {NOTHING} FROM rooms WHERE (SELECT count(*) FROM found) < ?5 AND place = (
+        SELECT place FROM rooms WHERE {among} AND place < ?2 ORDER BY place DESC LIMIT 1 OFFSET {WALKED} - 1
+    )"""  # noqa: S608 - as above
+    search = f"""WITH candidates AS MATERIALIZED (
+        SELECT place, id, name, visibility FROM rooms
+        WHERE room_terms(name, visibility, tags) @@ finding_query('{owner}', ?4, ?3) LIMIT {CANDIDATES} + 1
+    ), found AS MATERIALIZED (
+        SELECT r.place, r.id, r.name, r.visibility, {role} AS role FROM candidates r
+        WHERE (SELECT count(*) FROM candidates) <= {CANDIDATES} AND r.place < ?2 AND {NAMED} AND {ALIVE} AND {seated}
+        ORDER BY r.place DESC LIMIT ?5
+    ) {LISTED}
+    UNION ALL SELECT 0, {NOTHING} WHERE (SELECT count(*) FROM candidates) > {CANDIDATES}"""  # noqa: S608 - as above
+    return Listing(
+        Statement(f"{name}_walk", walk, background=True),
+        Statement(f"{name}_search", search, background=True),
+    )
+
+
+OWN_OF_MANY = _listing("log_list_many", "true", "", OWN_ROLE, f"{OWN_ROLE} IS NOT NULL")
+PUBLIC = _listing(
     "log_list_public",
-    " ".join(
-        (
-            LIST_COLUMNS,
-            ", NULL FROM rooms r JOIN room_heads h ON h.room = r.id WHERE r.visibility = 'public'",
-            'AND NOT EXISTS (SELECT 1 FROM seats s WHERE s.room = r.id AND s."user" = ?1) AND',
-            LIST_FILTER,
-        )
-    ),
-    background=True,
+    "visibility = 'public'",
+    "!public",
+    "NULL::text",
+    f"{OWN_ROLE} IS NULL",
 )
 ALL_ROOMS = Statement(
     "log_all_rooms",
@@ -351,14 +383,24 @@ class PostgresEventLog:
 
     async def list_rooms(
         self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
-    ) -> list[RoomRow]:
+    ) -> RoomRows:
         """See the contract."""
-        escaped = query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        rows = await self._database.read(
-            LIST_PUBLIC if public else LIST_OWN,
-            *(user, before if before is not None else 2**62, query, f"%{escaped}%", tag, limit),
+        part = query.translate(ASCII_LOWER)
+        asked = (user, before if before is not None else 2**62, part, tag)
+        if not public:
+            rows = await self._database.read(LIST_OWN, *asked, limit + 1)
+            if not rows or rows[-1][-1]:
+                own = [RoomRow(*row[:-1]) for row in rows]
+                return RoomRows(own[:limit], own[limit - 1].place if len(own) > limit else None)
+        found = await page(
+            *(self._database.read, PUBLIC if public else OWN_OF_MANY, *asked),
+            limit=limit,
+            part=part,
+            tag=tag,
         )
-        return [RoomRow(*row) for row in rows]
+        return RoomRows(
+            [RoomRow(*row) for row in found.rows], found.last[0] if found.last else None
+        )
 
     async def all_rooms(self, *, after: str, limit: int) -> list[str]:
         """See the contract."""

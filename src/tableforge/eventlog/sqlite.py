@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tableforge.database import Statement
+from tableforge.database.finding import CANDIDATES, SHORTEST, WALKED, Listing, page
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import (
+    ASCII_LOWER,
     Append,
     Appended,
     DuplicateCommand,
@@ -17,18 +19,23 @@ from tableforge.eventlog import (
     Head,
     LogUnavailable,
     RoomRow,
+    RoomRows,
     Snapshot,
     StoredEvent,
     StreamMissing,
     VersionConflict,
 )
 from tableforge.eventlog.group_commit import GroupCommit, one_by_one
-from tableforge.telemetry import STATEMENTS
 
 KNOWN_HEADS = 20_000
 """How many streams' ends the writer remembers before it forgets them all and asks the database again."""
 
-APPEND = "INSERT INTO events (room, seq, version, data, key, digest) VALUES (?, ?, ?, ?, ?, ?)"
+APPEND = Statement(
+    "log_append",
+    "INSERT INTO events (room, seq, version, data, key, digest) VALUES (?, ?, ?, ?, ?, ?)",
+)
+ANY_EVENT: Sequence[object] = (0, 0, 0, b"", None, None)
+"""What the parameters of an append look like: there is one row of them for each event."""
 HEAD = """SELECT r.num, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0)
           FROM rooms r WHERE r.id = ? AND r.deleted_at IS NULL"""
 READ_HEAD = Statement(
@@ -62,36 +69,49 @@ SEATS = Statement(
     """SELECT r.id FROM seats s JOIN rooms r ON r.num = s.room
        WHERE s.user = ? AND r.deleted_at IS NULL ORDER BY r.num""",
 )
-# Constant texts put together once: what varies is always bound.
-LIST_COLUMNS = """SELECT r.num, r.id, r.name, r.visibility,
-       (SELECT count(*) FROM seats s WHERE s.room = r.num),
-       (SELECT CAST(e.data AS TEXT) ->> '$.at' FROM events e WHERE e.room = r.num ORDER BY e.seq DESC LIMIT 1)"""
-LIST_FILTER = """r.deleted_at IS NULL AND r.num < ? AND (? = '' OR r.name LIKE ? ESCAPE '\\')
-       AND (? = '' OR EXISTS (SELECT 1 FROM json_each(r.tags) t WHERE t.value = ?))
-       ORDER BY r.num DESC LIMIT ?"""
-LIST_OWN = Statement(
-    "log_list_own",
-    " ".join(
-        (
-            LIST_COLUMNS,
-            ", s.role FROM seats s JOIN rooms r ON r.num = s.room WHERE s.user = ? AND",
-            LIST_FILTER,
-        )
-    ),
-    background=True,
+# Constant texts put together once: what varies is always bound. The parameters: user, place, part of the name, tag, limit.
+LISTED = """SELECT num, id, name, visibility, (SELECT count(*) FROM seats n WHERE n.room = num),
+       (SELECT CAST(e.data AS TEXT) ->> '$.at' FROM events e WHERE e.room = num ORDER BY e.seq DESC LIMIT 1),
+       role, 1 FROM found"""
+MATCHING = """r.deleted_at IS NULL AND (?3 = '' OR instr(lower(r.name), ?3) > 0)
+       AND (?4 = '' OR (instr(r.tags, json_quote(?4)) > 0 AND EXISTS (SELECT 1 FROM json_each(r.tags) t WHERE t.value = ?4)))"""
+NOTHING = "NULL, NULL, NULL, NULL, NULL, NULL, 0"
+OWN = "seats s CROSS JOIN rooms r ON r.num = s.room WHERE s.user = ?1 AND s.room < ?2"
+OPEN = "rooms r WHERE r.visibility = 'public' AND r.num < ?2"
+OWN_ROLE = "(SELECT s.role FROM seats s WHERE s.user = ?1 AND s.room = r.num)"
+
+
+def _listing(name: str, rows: str, place: str, columns: str, role: str, seated: str) -> Listing:
+    walk = f"""WITH found AS MATERIALIZED (
+        SELECT r.num, r.id, r.name, r.visibility, {role} AS role FROM (
+            SELECT {columns} FROM {rows} ORDER BY {place} DESC LIMIT {WALKED}
+        ) AS r WHERE {MATCHING} AND {seated} LIMIT ?5
+    ) {LISTED}
+    UNION ALL SELECT * FROM (
+        SELECT {place}, {NOTHING} FROM {rows} ORDER BY {place} DESC LIMIT 1 OFFSET {WALKED} - 1
+    ) WHERE (SELECT count(*) FROM found) < ?5"""  # noqa: S608 - as above
+    search = f"""WITH candidates AS MATERIALIZED (
+        SELECT r.* FROM room_terms JOIN rooms r ON r.num = room_terms.rowid WHERE room_terms MATCH
+        (CASE WHEN length(?3) >= {SHORTEST} THEN 'name : "' || replace(?3, '"', '""') || '"' ELSE '' END
+        || CASE WHEN ?4 <> '' THEN ' tags : "' || replace(json_quote(?4), '"', '""') || '"' ELSE '' END)
+        LIMIT {CANDIDATES} + 1
+    ), found AS MATERIALIZED (
+        SELECT r.num, r.id, r.name, r.visibility, {OWN_ROLE} AS role FROM candidates r
+        WHERE (SELECT count(*) FROM candidates) <= {CANDIDATES} AND r.num < ?2 AND {MATCHING} AND {seated}
+        AND ({OWN_ROLE} IS NOT NULL OR r.visibility = 'public')
+        ORDER BY r.num DESC LIMIT ?5
+    ) {LISTED}
+    UNION ALL SELECT 0, {NOTHING} WHERE (SELECT count(*) FROM candidates) > {CANDIDATES}"""  # noqa: S608 - as above
+    return Listing(
+        Statement(f"{name}_walk", walk, background=True),
+        Statement(f"{name}_search", search, background=True),
+    )
+
+
+LIST_OWN = _listing(
+    "log_list_own", OWN, "s.room", "r.*, s.role", "r.role", f"{OWN_ROLE} IS NOT NULL"
 )
-LIST_PUBLIC = Statement(
-    "log_list_public",
-    " ".join(
-        (
-            LIST_COLUMNS,
-            ", NULL FROM rooms r WHERE r.visibility = 'public' AND NOT EXISTS",
-            "(SELECT 1 FROM seats s WHERE s.room = r.num AND s.user = ?) AND",
-            LIST_FILTER,
-        )
-    ),
-    background=True,
-)
+LIST_PUBLIC = _listing("log_list_public", OPEN, "r.num", "r.*", "NULL", f"{OWN_ROLE} IS NULL")
 ALL_ROOMS = Statement(
     "log_all_rooms",
     "SELECT id FROM rooms WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?",
@@ -133,7 +153,8 @@ class SqliteEventLog:
         self, connection: sqlite3.Connection, batch: list[Append]
     ) -> list[TableForgeError | None]:
         """Runs on the writer thread, inside its transaction."""
-        with STATEMENTS.time("log_append"):
+        with self._database.watch(APPEND, ANY_EVENT) as watch:
+            watch.rows = sum(len(entry.events) for entry in batch)
             rows: list[tuple[object, ...]] = []
             moved: dict[str, tuple[int, int]] = {}
             for entry in batch:
@@ -148,7 +169,7 @@ class SqliteEventLog:
                 moved[entry.room] = (num, offset)
             connection.execute("SAVEPOINT batch")
             try:
-                connection.executemany(APPEND, rows)
+                connection.executemany(APPEND.sql, rows)
             except sqlite3.IntegrityError:
                 connection.execute("ROLLBACK TO batch")
                 return self._write_singly(connection, batch)
@@ -187,7 +208,7 @@ class SqliteEventLog:
         for index, data in enumerate(entry.events):
             offset += 1
             key, digest = (entry.key, entry.digest) if index == last else (None, None)
-            connection.execute(APPEND, (num, offset, entry.version, data, key, digest))
+            connection.execute(APPEND.sql, (num, offset, entry.version, data, key, digest))
         if entry.facts is not None:
             facts = entry.facts
             connection.execute(
@@ -251,15 +272,19 @@ class SqliteEventLog:
 
     async def list_rooms(
         self, *, user: str, public: bool, query: str, tag: str, before: int | None, limit: int
-    ) -> list[RoomRow]:
+    ) -> RoomRows:
         """See the contract."""
-        escaped = query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        place = before if before is not None else 2**62
-        rows = await self._database.read(
-            LIST_PUBLIC if public else LIST_OWN,
-            *(user, place, query, f"%{escaped}%", tag, tag, limit),
+        part = query.translate(ASCII_LOWER)
+        found = await page(
+            *(self._database.read, LIST_PUBLIC if public else LIST_OWN),
+            *(user, before if before is not None else 2**62, part, tag),
+            limit=limit,
+            part=part,
+            tag=tag,
         )
-        return [RoomRow(*row) for row in rows]
+        return RoomRows(
+            [RoomRow(*row) for row in found.rows], found.last[0] if found.last else None
+        )
 
     async def all_rooms(self, *, after: str, limit: int) -> list[str]:
         """See the contract."""
@@ -280,8 +305,7 @@ class SqliteEventLog:
     async def _change(self, statement: Statement, room: str, *params: object) -> None:
         def work(connection: sqlite3.Connection) -> int:
             self._heads.pop(room, None)
-            with STATEMENTS.time(statement.name):
-                return connection.execute(statement.sql, params).rowcount
+            return self._database.change(connection, statement, *params)
 
         if await self._database.transact(work) == 0:
             raise StreamMissing(room)

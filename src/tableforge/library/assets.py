@@ -16,6 +16,7 @@ from typing import Protocol
 from msgspec import Struct, structs
 
 from tableforge.database import Database, Row, Statement
+from tableforge.database.finding import Listing, listing, page
 from tableforge.errors import Malformed, NotFound, TooLarge
 from tableforge.library.users import random_id
 
@@ -57,22 +58,24 @@ FIND_ASSET = Statement(
 DELETE_ASSET = Statement("asset.delete", "DELETE FROM assets WHERE id = ?")
 IS_DIGEST_USED = Statement("asset.digest_used", "SELECT 1 FROM assets WHERE digest = ? LIMIT 1")
 
-_FILTERED = (
-    f"SELECT {COLUMNS} FROM assets WHERE {{owner}} = ?1"  # noqa: S608 - names of columns, no values
-    " AND (?2 = '' OR {position}(search, ?2) > 0) AND (?3 = '' OR {position}(tags, ?3) > 0)"
-    " AND (created_ms, id) < (?4, ?5) ORDER BY created_ms DESC, id DESC LIMIT ?6"
+LIST_OF_USER = listing(
+    "asset.of_user",
+    "assets",
+    COLUMNS,
+    scope="uploader = ?1",
+    owner="'@' || ?1",
+    terms="asset_terms(uploader, room, tags, search)",
+    first=2,
 )
-
-
-def _listing(name: str, owner: str) -> Statement:
-    sqlite, postgres = (
-        _FILTERED.format(owner=owner, position=function) for function in ("instr", "strpos")
-    )
-    return Statement(name, sqlite, postgres, background=True)
-
-
-LIST_OF_USER = _listing("asset.list_of_user", "uploader")
-LIST_OF_ROOM = _listing("asset.list_of_room", "room")
+LIST_OF_ROOM = listing(
+    "asset.of_room",
+    "assets",
+    COLUMNS,
+    scope="room = ?1",
+    owner="'!' || ?1",
+    terms="asset_terms(uploader, room, tags, search)",
+    first=2,
+)
 
 
 class Asset(Struct, frozen=True):
@@ -92,7 +95,7 @@ class Asset(Struct, frozen=True):
 
 
 class AssetPage(Struct, frozen=True):
-    """Assets, newest first, and where the next page begins, None at the end."""
+    """Assets, newest first, and where the next page begins, None at the end; a page may be short although more follow."""
 
     assets: tuple[Asset, ...]
     next: str | None
@@ -285,15 +288,18 @@ class Assets:
         )
 
     async def _list(
-        self, statement: Statement, owner: str, text: str, tag: str, limit: int, after: str
+        self, listed: Listing, owner: str, text: str, tag: str, limit: int, after: str
     ) -> AssetPage:
         limit = max(1, min(limit, LISTED_AT_MOST))
-        wanted = json.dumps(printable(tag).casefold(), ensure_ascii=False) if tag else ""
-        rows = await self._database.read(
-            statement, owner, printable(text).casefold(), wanted, *position_of(after), limit + 1
+        part, tag = printable(text).casefold(), printable(tag).casefold()
+        found = await page(
+            *(self._database.read, listed, owner, part, tag, *position_of(after)),
+            limit=limit,
+            part=part,
+            tag=tag,
         )
-        assets = tuple(map(asset_of, rows[:limit]))
-        last = assets[-1] if len(rows) > limit else None
+        assets = tuple(map(asset_of, found.rows))
+        last = asset_of(found.last) if found.last is not None else None
         return AssetPage(assets, f"{last.created_ms}.{last.id}" if last else None)
 
 

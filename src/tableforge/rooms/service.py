@@ -49,7 +49,7 @@ class EventsPage(NamedTuple):
 
 
 class RoomList(NamedTuple):
-    """A page of a listing; `next` continues it, None at its end."""
+    """A page of a listing; `next` continues it, None at its end. A page may be short although more follow."""
 
     rooms: list[RoomRow]
     next: str | None
@@ -248,24 +248,25 @@ class RoomService:
         """The user's own rooms, then the public ones; without a user the public ones only."""
         only_public, before = _parse_cursor(cursor) if cursor else (user is None, None)
         limit = max(1, min(limit, LIST_LIMIT))
-        found: list[tuple[bool, RoomRow]] = []
+        found: list[RoomRow] = []
         for public in (True,) if only_public else (False, True):
-            rows = await self._log.list_rooms(
+            # With the page full already, the question is only whether there is anything more.
+            page = await self._log.list_rooms(
                 user=user or "",
                 public=public,
                 query=query,
                 tag=tag,
                 before=before,
-                limit=limit + 1 - len(found),
+                limit=max(1, limit - len(found)),
             )
-            found += [(public, row) for row in rows]
-            if len(found) > limit:
-                # One more than fits is there: the next page begins behind the last that this one shows.
-                found.pop()
-                was_public, last = found[-1]
-                return RoomList([row for _, row in found], _cursor(last.place, public=was_public))
+            if len(found) == limit:
+                more = page.rows or page.next is not None
+                return RoomList(found, _cursor(found[-1].place, public=False) if more else None)
+            found += page.rows
+            if page.next is not None:
+                return RoomList(found, _cursor(page.next, public=public))
             before = None
-        return RoomList([row for _, row in found], None)
+        return RoomList(found, None)
 
     async def delete(self, room: str, user: str) -> None:
         """Delete the room for its GM: gone for everybody at once; the shell can restore it."""
