@@ -24,19 +24,25 @@ Cell = str | int | float | bool | None
 
 
 class SessionRow(Struct, frozen=True):
-    """A session as the database has it, by the hex digest of its token; times in milliseconds since 1970."""
+    """A session as the database has it; times in milliseconds since 1970. `read_at` is the notices' position of that."""
 
     user_id: str
     name: str
     seen_ms: int
     expires_ms: int
+    read_at: int
 
 
 class RoomSnapshot(Struct, frozen=True):
-    """A room folded up to `offset` of the log with this epoch, in the form `version` of the codec."""
+    """A room folded up to `offset` of the log with this epoch on this server, in the form `version` of the codec.
+
+    `saved` is the offset of the newest snapshot that is in the log as well, as far as whoever put this knew.
+    """
 
     epoch: str
+    server: str
     offset: int
+    saved: int
     version: int
     data: bytes
 
@@ -66,9 +72,10 @@ class Document(Struct, frozen=True):
 
 
 class Rows(Struct, frozen=True):
-    """What a list or a search found, row by row as the database answered."""
+    """What a list or a search found, row by row as the database answered, and behind what the next page begins."""
 
     rows: tuple[tuple[Cell, ...], ...]
+    next: Cell = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +83,10 @@ class Policies:
     """One field a region."""
 
     user_sessions: Policy[SessionRow]
-    """By the hex digest of the token. Position: the notices'. Tags: `user:<id>`."""
+    """By the hex digest of the token and the database's server. Position: the notices'. Tags: `user:<id>`."""
     room_states: Policy[RoomSnapshot]
-    """By the room's id. Position: the log's offset. Tags: `room:<id>` for its deletion or another epoch."""
+    """By the room's id. Position: the log's offset. No tags: its epoch and server tell whether it is of the log's present
+    life, and all it lacks is read from the log. Loading it anew would put an older one of the log's in its place."""
     asset_metadata: Policy[AssetRow]
     """By the asset's id. Tags: `asset:<id>`."""
     game_system_templates: Policy[Document]
@@ -116,8 +124,6 @@ def policies(knobs: CacheKnobs) -> Policies:
             kind=RoomSnapshot,
             form=1,
             fresh=rooms,
-            stale=rooms,
-            on_error=rooms,
             local_entries=max(10, local // LARGE_ENTRIES),
             shared_entries=shared,
         ),
