@@ -7,7 +7,7 @@ increment costs what an attribute costs, and an observation a bisection: about a
 import logging
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from itertools import accumulate
 from time import perf_counter
 from types import TracebackType
@@ -50,6 +50,26 @@ class Histogram:
     def count(self) -> int:
         """How many were observed."""
         return sum(self.counts)
+
+    def quantile(self, share: float) -> float:
+        """The time in seconds that this share of all stayed within, read from the buckets: even within each of them.
+
+        0 where nothing was observed; the last bound for what lies above it.
+        """
+        wanted = share * self.count
+        below = 0
+        lower = 0.0
+        for bound, inside in zip(self._bounds, self.counts, strict=False):
+            if inside and below + inside >= wanted:
+                return lower + (bound - lower) * max(0.0, wanted - below) / inside
+            below += inside
+            lower = bound
+        return lower if self.count else 0.0
+
+    def add(self, other: "Histogram") -> None:
+        """Count what another one of the same bounds has counted."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.total_seconds += other.total_seconds
 
     def buckets(self) -> list[tuple[str, int]]:
         """Upper bounds as Prometheus writes them, with how many were at or below each."""
@@ -103,6 +123,29 @@ class Family:
         return sorted(self._members.items())
 
 
+class Tally:
+    """Sums told apart by one label, whose values are bounded as a family's are. Not locked, for the same reason."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self) -> None:
+        self._sums: dict[str, int] = {}
+
+    def add(self, label: str, count: int) -> None:
+        """Count this many more."""
+        if label not in self._sums and len(self._sums) >= FAMILY_LIMIT:
+            label = "other"
+        self._sums[label] = self._sums.get(label, 0) + count
+
+    def of(self, label: str) -> int:
+        """What was counted of one."""
+        return self._sums.get(label, 0)
+
+    def sums(self) -> Iterable[tuple[tuple[str, ...], int]]:
+        """All of them, in the order of their labels."""
+        return sorted(((label,), count) for label, count in self._sums.copy().items())
+
+
 class Counters:
     """Plain numbers that the gateway and the rooms count in: `COUNTERS.messages_in += 1`."""
 
@@ -123,6 +166,8 @@ class Counters:
         "messages_out",
         "pool_busy",
         "pool_idle",
+        "pool_refused",
+        "pool_waiting",
         "room_conflicts",
         "room_events",
         "rooms_live",
@@ -146,6 +191,8 @@ class Counters:
         self.rooms_live = 0
         self.pool_idle = 0
         self.pool_busy = 0
+        self.pool_waiting = 0
+        self.pool_refused = 0
         self.sent_away_drain = 0
         self.sent_away_rebalance = 0
         self.instances = {"serving": 0, "draining": 0, "gone": 0}
@@ -162,7 +209,12 @@ COMMANDS: Final = Histogram()
 BUS_LAG: Final = Histogram()
 EVENT_LAG: Final = Histogram()
 STATEMENTS: Final = Family()
+ROWS: Final = Tally()
+POOL_WAITS: Final = Family()
 REQUESTS: Final = Family()
+
+CACHE: "Final[list[Callable[[], Iterable[tuple[str, tuple[str, ...], float | Histogram]]]]]" = []
+"""What reads the metrics of the cache, at most one: names, values of the labels, values."""
 
 Kind = Literal["counter", "gauge", "histogram"]
 Reading = Iterable[tuple[tuple[str, ...], float | Histogram]]
@@ -311,10 +363,40 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
         Declared(
             "db_pool_connections",
             "gauge",
-            "Connections to PostgreSQL that rest and that are in use, beside the one that writes the log.",
+            "Connections to the database in use and at rest, beside those that write the log and look on, and who waits for one.",
             ("state",),
         ),
-        ((("idle",), count.pool_idle), (("busy",), count.pool_busy)),
+        (
+            (("busy",), count.pool_busy),
+            (("idle",), count.pool_idle),
+            (("waiting",), count.pool_waiting),
+        ),
+    )
+    yield (
+        Declared(
+            "db_pool_wait_seconds",
+            "histogram",
+            "How long a use waited for its connection; use is game, or background for lists, searches and chores.",
+            ("use",),
+        ),
+        POOL_WAITS.members(),
+    )
+    yield (
+        Declared(
+            "db_pool_refused_total",
+            "counter",
+            "Lists, searches and chores that were refused because no connection was free within DB_POOL_WAIT.",
+        ),
+        single(count.pool_refused),
+    )
+    yield (
+        Declared(
+            "db_rows_total",
+            "counter",
+            "Rows that database statements read or changed, by their name.",
+            ("statement",),
+        ),
+        ROWS.sums(),
     )
     yield (
         Declared(
@@ -368,6 +450,74 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
         ),
         ((count.instance, 1),),
     )
+    yield from cache_readings()
+
+
+CACHE_METRICS: Final = (
+    Declared(
+        "cache_hits_total",
+        "counter",
+        "Values that were found: in the memory of this instance (level local), or in Redis after that (shared).",
+        ("level", "region"),
+    ),
+    Declared(
+        "cache_misses_total",
+        "counter",
+        "Values that were not found there, or did not count any more.",
+        ("level", "region"),
+    ),
+    Declared(
+        "cache_stale_served_total",
+        "counter",
+        "Values served beyond their time, while they were loaded anew or because that failed.",
+        ("level", "region"),
+    ),
+    Declared("cache_entries", "gauge", "Values in the memory of this instance.", ("region",)),
+    Declared("cache_bytes", "gauge", "What they take there, estimated.", ("region",)),
+    Declared(
+        "cache_evictions_total",
+        "counter",
+        "Values that left that memory: for lack of room, at their end, by a change, by an order.",
+        ("cause", "region"),
+    ),
+    Declared(
+        "cache_load_duration_seconds",
+        "histogram",
+        "Time to read a value where it truly is, after both levels missed it.",
+        ("region",),
+    ),
+    Declared(
+        "cache_load_failures_total",
+        "counter",
+        "Such reads that failed.",
+        ("region",),
+    ),
+    Declared(
+        "cache_breaker_open",
+        "gauge",
+        "1 while Redis is not asked for values because it is away or too slow.",
+    ),
+    Declared(
+        "cache_changes_untold",
+        "gauge",
+        "Changes that wait until the shared level can be told; they are made up for when it is back.",
+    ),
+    Declared(
+        "cache_emergency",
+        "gauge",
+        "1 while this instance serves from its memory alone, as ordered.",
+    ),
+)
+
+
+def cache_readings() -> Iterator[tuple[Declared, Reading]]:
+    """The metrics of the cache."""
+    found: dict[str, list[tuple[tuple[str, ...], float | Histogram]]] = {}
+    for source in CACHE:
+        for name, labels, value in source():
+            found.setdefault(name, []).append((labels, value))
+    for declared in CACHE_METRICS:
+        yield declared, found.get(declared.name, [])
 
 
 def samples(declared: Declared, reading: Reading) -> Iterator[Sample]:

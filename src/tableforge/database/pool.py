@@ -10,13 +10,14 @@ from typing import TypeAlias
 
 import asyncpg
 
+from tableforge.database.admission import Slots
 from tableforge.telemetry import COUNTERS
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Pool:
-    """At most `high` connections; `low` of them are kept at rest, further ones for `idle_seconds`.
+    """As many connections as `slots` has places; `low` of them are kept at rest, further ones for `idle_seconds`.
 
     The one that rested the shortest is taken first, so that the others rest long enough to be closed.
     """
@@ -25,35 +26,40 @@ class Pool:
         self,
         dial: Callable[[], Awaitable[Connection]],
         *,
+        slots: Slots,
         low: int,
-        high: int,
         idle_seconds: float,
     ) -> None:
         self._dial = dial
-        self._low = low
-        self._high = high
+        self._low = min(low, slots.high)
         self._idle_seconds = idle_seconds
-        self._slots = asyncio.Semaphore(high)
+        self._slots = slots
         self._idle: list[tuple[Connection, float]] = []
-        self._busy: set[Connection] = set()
+        self._busy: dict[Connection, bool] = {}
+        """Those in use, and whether in the background."""
         self._closed = False
+
+    @property
+    def idle(self) -> int:
+        """How many rest."""
+        return len(self._idle)
 
     def _count(self) -> None:
         COUNTERS.pool_idle = len(self._idle)
         COUNTERS.pool_busy = len(self._busy)
 
-    async def take(self) -> Connection:
+    async def take(self, *, background: bool = False) -> Connection:
         """A connection for one use; waits for one, and dials where none rests. The caller bounds the wait.
 
-        What dialling raises comes through.
+        What dialling raises comes through, and `DatabaseBusy` where the background has waited for long enough.
         """
-        await self._slots.acquire()
+        await self._slots.take(background=background)
         try:
             connection = self._rested() or await self._dial()
         except BaseException:
-            self._slots.release()
+            self._slots.give_back(background=background)
             raise
-        self._busy.add(connection)
+        self._busy[connection] = background
         self._count()
         return connection
 
@@ -66,12 +72,12 @@ class Pool:
 
     def give_back(self, connection: Connection, *, sound: bool) -> None:
         """End a use; a connection that is not `sound` is dropped."""
-        self._busy.discard(connection)
+        background = self._busy.pop(connection, False)
         if sound and not self._closed and not connection.is_closed():
             self._rest(connection)
         else:
             connection.terminate()
-        self._slots.release()
+        self._slots.give_back(background=background)
         self._count()
 
     def _rest(self, connection: Connection) -> None:
@@ -94,7 +100,7 @@ class Pool:
                 break
             del self._idle[0]
             connection.terminate()
-        while len(self._idle) + len(self._busy) < min(self._low, self._high):
+        while len(self._idle) + len(self._busy) < self._low:
             connection = await self._dial()
             if self._closed:
                 connection.terminate()

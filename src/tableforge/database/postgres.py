@@ -13,7 +13,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
 from secrets import SystemRandom
-from time import perf_counter
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -21,13 +20,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 import structlog
 
-from tableforge.config import DatabaseKnobs, server_name
+from tableforge.config import CareKnobs, DatabaseKnobs, server_name
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
+from tableforge.database.admission import Slots
+from tableforge.database.cards import Cards, PoolFigures, pool_figures
+from tableforge.database.cards.postgres import Onlooker
 from tableforge.database.large_indexes import index_large_tables, index_small_tables
 from tableforge.database.migrations import scripts
+from tableforge.database.observing import Observer, Watch
 from tableforge.database.pool import Connection, Pool
 from tableforge.errors import StartRefused, TableForgeError
-from tableforge.telemetry import STATEMENTS
 
 T = TypeVar("T")
 
@@ -46,6 +48,10 @@ CHANGING: Final = ("room_heads", "instances", "sessions", "invites", "rooms", "s
 """Tables whose rows change: dead rows are cleaned up early."""
 GROWING: Final = ("events", "snapshots", "assets", "asset_chunks", "design_versions", "notices")
 """Tables that mostly grow: cleaned, and so frozen and marked visible, after a share of new rows as well."""
+
+BEGIN = Statement("transaction.begin", "BEGIN")
+COMMIT = Statement("transaction.commit", "COMMIT")
+ROLLBACK = Statement("transaction.rollback", "ROLLBACK")
 
 log = structlog.get_logger(__name__)
 chance = SystemRandom()
@@ -180,7 +186,10 @@ class PostgresDatabase:
     says why it is not there yet. `started` raises what no waiting can mend.
     """
 
-    def __init__(self, knobs: DatabaseKnobs, instance_id: str) -> None:
+    def __init__(
+        self, knobs: DatabaseKnobs, instance_id: str, care: CareKnobs | None = None
+    ) -> None:
+        care = care or CareKnobs()
         self._knobs = knobs
         self._instance_id = instance_id
         self._query_seconds = knobs.query_timeout_ms / 1000
@@ -191,15 +200,22 @@ class PostgresDatabase:
         """Whether prepared statements may be kept: behind a pooler that lends connections by the transaction, no."""
         self.name = server_name(self._dsn)
         """Where it is, without secrets."""
+        self._slots = Slots(
+            high=knobs.pool_max, reserve=care.pool_reserve, within=care.admission_ms / 1000
+        )
         self._pool = Pool(
             self.dial,
-            low=min(knobs.pool_min, knobs.pool_max),
-            high=knobs.pool_max,
+            slots=self._slots,
+            low=knobs.pool_min,
             idle_seconds=knobs.idle_timeout_ms / 1000,
         )
+        self.observer = Observer(
+            slow_seconds=knobs.slow_query_ms / 1000, log_all=knobs.query_logging
+        )
+        self._onlooker = Onlooker(self.dial, self.observer, lambda error: reason(error)[0])
         self._ready = asyncio.Event()
         self._refusal: StartRefused | None = None
-        self._tender: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._since = 0.0
         self._is_read_only = False
         self._closed = False
@@ -261,7 +277,10 @@ class PostgresDatabase:
     async def __aenter__(self) -> Self:
         self._since = asyncio.get_running_loop().time()
         self.trouble = DatabaseUnavailable(NOTHING_DONE, "The database was not reached yet.")
-        self._tender = asyncio.create_task(self._tend())
+        self._tasks = [
+            asyncio.create_task(self._tend()),
+            asyncio.create_task(self.observer.attend(self._onlooker.explain, self._onlooker.look)),
+        ]
         return self
 
     async def __aexit__(
@@ -271,9 +290,10 @@ class PostgresDatabase:
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
-        if self._tender is not None:
-            self._tender.cancel()
-            await asyncio.gather(self._tender, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._onlooker.close()
         self._pool.close()
 
     async def started(self) -> None:
@@ -411,7 +431,7 @@ class PostgresDatabase:
             raise refused(error) from error
         self.works(wrote=True)
 
-    async def _take(self, deadline: float) -> Connection:
+    async def _take(self, deadline: float, *, background: bool) -> Connection:
         """A connection, or `DatabaseUnavailable` when there is none until the deadline."""
         if self._closed:
             raise DatabaseUnavailable("Nothing was saved.", "The database is closed.")
@@ -424,7 +444,7 @@ class PostgresDatabase:
                     raise self._away(self._refusal)
                 for pause in pauses():
                     try:
-                        return await self._pool.take()
+                        return await self._pool.take(background=background)
                     except FAILURES as error:
                         self.hear_of(error, dialling=True)
                         if not is_lost(error) and not is_passing(error):
@@ -444,14 +464,17 @@ class PostgresDatabase:
         return to_players(trouble.why, trouble.mend)
 
     async def _run(
-        self, name: str, work: Callable[[Connection, "Progress"], Awaitable[T]], *, wrote: bool
+        self,
+        work: Callable[[Connection, "Progress"], Awaitable[T]],
+        *,
+        wrote: bool,
+        background: bool,
     ) -> T:
         """Do `work` on a connection, and again while that is safe and the deadline has not come."""
         deadline = self.deadline
         for pause in pauses():
-            connection = await self._take(deadline)
+            connection = await self._take(deadline, background=background)
             progress = Progress()
-            started = perf_counter()
             try:
                 result = await work(connection, progress)
             except FAILURES as error:
@@ -478,61 +501,82 @@ class PostgresDatabase:
             else:
                 self._pool.give_back(connection, sound=True)
                 self.works(wrote=wrote)
-                self.took(name, perf_counter() - started)
                 return result
             await asyncio.sleep(pause)
         raise AssertionError("the pauses do not end")
 
     async def _rolled_back(self, connection: Connection) -> bool:
         try:
-            await connection.execute("ROLLBACK")
+            await self._change(connection, ROLLBACK, ())
         except FAILURES:
             return False
         return True
 
-    def took(self, name: str, seconds: float) -> None:
-        """Count a statement's time, and log it by name where that is asked for."""
-        STATEMENTS.of(name).observe(seconds)
-        milliseconds = seconds * 1000
-        if milliseconds > self._knobs.slow_query_ms:
-            log.warning("slow statement", statement=name, milliseconds=round(milliseconds, 1))
-        elif self._knobs.query_logging:
-            log.info("statement", statement=name, milliseconds=round(milliseconds, 1))
+    def watch(
+        self,
+        connection: Connection,
+        name: str,
+        text: str,
+        params: Sequence[object],
+        *,
+        settings: str = "",
+    ) -> Watch:
+        """Watch one run of a statement on a connection, whose `settings` were made for it."""
+        backend = connection.get_server_pid()
+        return self.observer.watch(name, text, params, backend=backend, settings=settings)
+
+    async def _change(
+        self, connection: Connection, statement: Statement, params: Sequence[object]
+    ) -> int:
+        text = text_of(statement)
+        with self.watch(connection, statement.name, text, params) as watch:
+            watch.rows = count = count_of(await connection.execute(text, *params))
+        return count
 
     async def read(self, statement: Statement, *params: object) -> list[Row]:
         """See the contract."""
         text = text_of(statement)
 
         async def work(connection: Connection, progress: "Progress") -> list[asyncpg.Record]:
-            return await connection.fetch(text, *params)
+            with self.watch(connection, statement.name, text, params) as watch:
+                rows = await connection.fetch(text, *params)
+                watch.rows = len(rows)
+            return rows
 
-        return [tuple(row) for row in await self._run(statement.name, work, wrote=False)]
+        background = statement.background
+        return [tuple(row) for row in await self._run(work, wrote=False, background=background)]
 
     async def write(self, statement: Statement, *params: object) -> int:
         """See the contract."""
-        text = text_of(statement)
 
         async def work(connection: Connection, progress: "Progress") -> int:
             progress.may_be_done = not statement.repeatable
-            return count_of(await connection.execute(text, *params))
+            return await self._change(connection, statement, params)
 
-        return await self._run(statement.name, work, wrote=True)
+        return await self._run(work, wrote=True, background=statement.background)
 
     async def write_all(self, steps: Sequence[Step]) -> list[int]:
         """See the contract."""
 
         async def work(connection: Connection, progress: "Progress") -> list[int]:
             counts = []
-            await connection.execute("BEGIN")
+            await self._change(connection, BEGIN, ())
             for statement, params in steps:
-                started = perf_counter()
-                counts.append(count_of(await connection.execute(text_of(statement), *params)))
-                STATEMENTS.of(statement.name).observe(perf_counter() - started)
+                counts.append(await self._change(connection, statement, params))
             progress.may_be_done = not all(statement.repeatable for statement, _ in steps)
-            await connection.execute("COMMIT")
+            await self._change(connection, COMMIT, ())
             return counts
 
-        return await self._run("transaction", work, wrote=True)
+        background = all(statement.background for statement, _ in steps)
+        return await self._run(work, wrote=True, background=background)
+
+    def pool_figures(self) -> PoolFigures:
+        """See `Observed`."""
+        return pool_figures(self._slots, idle=self._pool.idle)
+
+    async def cards(self) -> Cards:
+        """See `Observed`."""
+        return await self._onlooker.cards()
 
 
 class Progress:
@@ -545,8 +589,9 @@ class Progress:
 
 
 def count_of(tag: str) -> int:
-    """How many rows a statement touched, from the tag that the server answers with, such as `INSERT 0 1`."""
-    return int(tag.rpartition(" ")[2])
+    """How many rows a statement touched, from the tag that the server answers with, such as `INSERT 0 1`; 0 for `BEGIN`."""
+    count = tag.rpartition(" ")[2]
+    return int(count) if count.isdecimal() else 0
 
 
 async def form_of(connection: Connection) -> int:

@@ -18,15 +18,22 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tableforge.config import CareKnobs, DatabaseKnobs
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
+from tableforge.database.admission import Slots
+from tableforge.database.cards import Cards, PoolFigures, pool_figures
+from tableforge.database.cards.sqlite import Onlooker
 from tableforge.database.disks import data_folder
 from tableforge.database.migrations import Script, scripts
+from tableforge.database.observing import Observer, Watch
 from tableforge.errors import StartRefused
-from tableforge.telemetry import STATEMENTS
+from tableforge.telemetry import COUNTERS
 
 FILE_NAME = "tableforge.sqlite3"
 LOCK_NAME = "tableforge.lock"
-READERS = 2
+READERS = 3
+READERS_RESERVE = 1
+"""What lists and searches leave to the game."""
 BUSY_SECONDS = 10.0
 
 T = TypeVar("T")
@@ -141,12 +148,24 @@ class FolderLock:
 class SqliteDatabase:
     """The embedded database; an async context that holds the data folder while it is open.
 
-    Raises `StartRefused` on entering when the folder is in use, cannot be written, or holds no usable database.
+    Of `knobs` those count that say which statements are slow. Raises `StartRefused` on entering when the folder is in use,
+    cannot be written, or holds no usable database.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, knobs: DatabaseKnobs | None = None, care: CareKnobs | None = None
+    ) -> None:
+        knobs, care = knobs or DatabaseKnobs(), care or CareKnobs()
         self._folder = folder
+        self.observer = Observer(
+            slow_seconds=knobs.slow_query_ms / 1000, log_all=knobs.query_logging
+        )
+        self._slots = Slots(high=READERS, reserve=READERS_RESERVE, within=care.admission_ms / 1000)
+        self._attendant: asyncio.Task[None] | None = None
         self.path = folder / FILE_NAME
+        self._onlooker = Onlooker(
+            self.path, lambda: connect(self.path, readonly=True), self.observer
+        )
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._local = threading.local()
         self._reader_connections: list[sqlite3.Connection] = []
@@ -159,6 +178,7 @@ class SqliteDatabase:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._open)
+        self._attendant = self._loop.create_task(self.observer.attend(self._onlooker.explain))
         return self
 
     async def __aexit__(
@@ -167,6 +187,9 @@ class SqliteDatabase:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._attendant is not None:
+            self._attendant.cancel()
+            await asyncio.gather(self._attendant, return_exceptions=True)
         await asyncio.to_thread(self._close)
 
     def _open(self) -> None:
@@ -265,10 +288,31 @@ class SqliteDatabase:
 
         await self.transact(work)
 
-    async def query(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on a reader's connection."""
+    async def query(
+        self, work: Callable[[sqlite3.Connection], T], *, background: bool = False
+    ) -> T:
+        """Run `work` on a reader's connection; in the background it raises `DatabaseBusy` where none is free soon."""
         assert self._loop is not None
-        return await self._loop.run_in_executor(self._readers, self._read, work)
+        if self._closed:
+            raise DatabaseUnavailable("Nothing was read.", "The database is closed.", "")
+        await self._slots.take(background=background)
+        try:
+            reading = self._loop.run_in_executor(self._readers, self._read, work)
+        except BaseException:
+            self._slots.give_back(background=background)
+            raise
+        reading.add_done_callback(lambda _: self._leave(background=background))
+        self._count()
+        return await asyncio.shield(reading)
+
+    def _leave(self, *, background: bool) -> None:
+        """A thread is free again, whether or not anybody still waits for what it read."""
+        self._slots.give_back(background=background)
+        self._count()
+
+    def _count(self) -> None:
+        COUNTERS.pool_busy = self._slots.taken
+        COUNTERS.pool_idle = READERS - self._slots.taken
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -285,10 +329,16 @@ class SqliteDatabase:
         """See the contract."""
 
         def work(connection: sqlite3.Connection) -> list[Row]:
-            with STATEMENTS.time(statement.name):
-                return connection.execute(statement.sql, params).fetchall()
+            with self.watch(statement, params) as watch:
+                rows = connection.execute(statement.sql, params).fetchall()
+                watch.rows = len(rows)
+            return rows
 
-        return await self.query(work)
+        return await self.query(work, background=statement.background)
+
+    def watch(self, statement: Statement, params: Sequence[object]) -> Watch:
+        """Watch one run of a statement."""
+        return self.observer.watch(statement.name, statement.sql, params)
 
     async def write(self, statement: Statement, *params: object) -> int:
         """See the contract."""
@@ -300,8 +350,26 @@ class SqliteDatabase:
         def work(connection: sqlite3.Connection) -> list[int]:
             counts = []
             for statement, params in steps:
-                with STATEMENTS.time(statement.name):
-                    counts.append(connection.execute(statement.sql, params).rowcount)
+                counts.append(self.change(connection, statement, *params))
             return counts
 
         return await self.transact(work)
+
+    def change(self, connection: sqlite3.Connection, statement: Statement, *params: object) -> int:
+        """Run one change within a transaction, on the writer thread; how many rows it touched."""
+        with self.watch(statement, params) as watch:
+            count = connection.execute(statement.sql, params).rowcount
+            watch.rows = max(0, count)
+        return count
+
+    def pool_figures(self) -> PoolFigures:
+        """See `Observed`: the readers, and what waits for the writer."""
+        return pool_figures(
+            self._slots,
+            idle=READERS - self._slots.taken,
+            writes_waiting=self._jobs.qsize(),
+        )
+
+    async def cards(self) -> Cards:
+        """See `Observed`."""
+        return await self._onlooker.cards()

@@ -252,16 +252,18 @@ class PostgresEventLog:
     ) -> list[asyncpg.Record]:
         """Run a statement of the writer. Half of the patience at most: the rest is for another try elsewhere."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        within = max(0.05, min(self._database.patience_seconds / 2, deadline - started))
-        if not self._database.prepares:
-            rows = await connection.fetch(text, *params, timeout=within)
-        else:
-            prepared = self._prepared.get(text)
-            if prepared is None:
-                prepared = self._prepared[text] = await connection.prepare(text, timeout=within)
-            rows = await prepared.fetch(*params, timeout=within)
-        self._database.took(name, loop.time() - started)
+        within = max(0.05, min(self._database.patience_seconds / 2, deadline - loop.time()))
+        with self._database.watch(
+            connection, name, text, params, settings=WRITER_SETTINGS
+        ) as watch:
+            if not self._database.prepares:
+                rows = await connection.fetch(text, *params, timeout=within)
+            else:
+                prepared = self._prepared.get(text)
+                if prepared is None:
+                    prepared = self._prepared[text] = await connection.prepare(text, timeout=within)
+                rows = await prepared.fetch(*params, timeout=within)
+            watch.rows = len(rows)
         return rows
 
     async def _rounds(

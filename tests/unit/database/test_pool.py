@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tableforge.database.admission import Slots
 from tableforge.database.pool import Pool
 from tableforge.telemetry import COUNTERS
 
@@ -40,7 +41,8 @@ class Exchange:
 
 
 def pool_on(exchange: Exchange, *, low: int = 0, high: int = 3, idle_seconds: float = 0.0) -> Pool:
-    return Pool(exchange.dial, low=low, high=high, idle_seconds=idle_seconds)  # type: ignore[arg-type]  # lines, not connections
+    slots = Slots(high=high, reserve=0, within=60)
+    return Pool(exchange.dial, slots=slots, low=low, idle_seconds=idle_seconds)  # type: ignore[arg-type]  # lines, not connections
 
 
 async def test_db14_the_pool_opens_no_more_than_its_most() -> None:
