@@ -32,6 +32,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 BATCHES = (
     batch.APPEND,
     batch.APPEND_TO_ONE,
+    batch.APPEND_EVENT,
     batch.APPEND_WITH_FACTS,
     batch.STANDINGS,
     batch.KEYS,

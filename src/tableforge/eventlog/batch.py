@@ -69,7 +69,16 @@ SELECT a.room, e.seq, e.version, e.data, e.key, e.digest
 FROM advanced a, unnest($4::bigint[], $5::integer[], $6::bytea[], $7::bytea[], $8::bytea[])
     AS e (seq, version, data, key, digest)
 RETURNING seq"""
-"""The same for a batch of one room, as a writer at rest has it; returns a row for each event that was written, or none."""
+"""The same for a batch of one room; returns a row for each event that was written, or none."""
+
+APPEND_EVENT: Final = """WITH advanced AS (
+    UPDATE room_heads SET head = $3 WHERE room = $1 AND head = $2 AND deleted_at IS NULL RETURNING room
+) INSERT INTO events (room, seq, version, data, key, digest)
+SELECT room, $3, $4, $5, $6, $7 FROM advanced RETURNING seq"""
+"""The same for a single event, as a writer at rest has it: without arrays it costs both sides a fifth less."""
+
+OF_ONE_ROOM: Final = frozenset({APPEND_TO_ONE, APPEND_EVENT})
+"""The statements that tell what was written rather than what was refused."""
 
 APPEND_WITH_FACTS: Final = " ".join(
     (
@@ -173,6 +182,19 @@ class Batch:
     def begin_round(self) -> tuple[str, list[Any]]:
         """The statement that carries the next round, and its parameters."""
         chains, entries = self._choose(), self.entries
+        if len(chains) == 1:
+            (chain,) = chains.values()
+            entry = entries[chain[0]]
+            if len(chain) == len(entry.events) == 1 and entry.facts is None:
+                return APPEND_EVENT, [
+                    entry.room,
+                    entry.expected,
+                    entry.last,
+                    entry.version,
+                    entry.events[0],
+                    entry.key,
+                    entry.digest,
+                ]
         rooms: list[str] = list(chains)
         expected: list[int] = []
         lasts: list[int] = []
@@ -222,6 +244,9 @@ class Batch:
 
     def _choose(self) -> dict[str, list[int]]:
         """Take the chains of the next round from what waits."""
+        if len(self.waiting) == 1:
+            self.chains, self.waiting = {self.entries[self.waiting[0]].room: self.waiting}, []
+            return self.chains
         chains: dict[str, list[int]] = {}
         ends: dict[str, int] = {}
         seen: set[tuple[str, bytes]] = set()

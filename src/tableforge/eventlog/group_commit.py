@@ -9,7 +9,6 @@ a millisecond of delivery under load and nothing at rest. The idea is that of th
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from itertools import compress
 
 import structlog
 
@@ -67,7 +66,7 @@ class GroupCommit:
                 ),
             )
             return
-        if any(
+        if self._untold and any(
             one.room == entry.room and entry.expected > one.expected and not one.withdrawn
             for one in self._untold
         ):
@@ -95,15 +94,13 @@ class GroupCommit:
         self._began = self._loop.time()
         self._out, self._pending = self._pending, []
         self._sent = None
-        if any(entry.withdrawn for entry in self._out):
+        sent = [entry for entry in self._out if not entry.withdrawn]
+        if len(sent) < len(self._out):
             self._sent = [not entry.withdrawn for entry in self._out]
-            sent = list(compress(self._out, self._sent))
             if not sent:
                 self._loop.call_soon(self._finished, [])
                 return
-            self._commit(sent, self._finished)
-        else:
-            self._commit(self._out, self._finished)
+        self._commit(sent, self._finished)
 
     def _finished(self, outcomes: Appended) -> None:
         assert self._loop is not None

@@ -8,7 +8,7 @@ a commit the batch goes out anew on another; rooms that it does not move then ar
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -43,8 +43,8 @@ from tableforge.eventlog import (
     StreamMissing,
 )
 from tableforge.eventlog.batch import (
-    APPEND_TO_ONE,
     KEYS,
+    OF_ONE_ROOM,
     STANDINGS,
     UNKNOWN,
     Batch,
@@ -208,10 +208,13 @@ class PostgresEventLog:
         loop = asyncio.get_running_loop()
         deadline = self._database.deadline
         unsure = False
-        for pause in pauses():
+        waits: Iterator[float] | None = None
+        while True:
             sent = False
             try:
-                connection = await self._connected(deadline)
+                connection = self._connection
+                if connection is None or connection.is_closed():
+                    connection = await self._connected(deadline)
                 sent = True
                 await self._rounds(connection, batch, deadline, unsure=unsure)
                 self._database.works(wrote=True)
@@ -225,6 +228,8 @@ class PostgresEventLog:
                 if state_of(error) not in CLASH_STATES:
                     self._drop()
                 self._database.hear_of(error, dialling=not sent)
+                waits = waits or pauses()
+                pause = next(waits)
                 late = loop.time() + pause >= deadline
                 if late or not (lost or is_passing(error)):
                     batch.refuse_rest(unavailable(error, unsure=unsure))
@@ -233,12 +238,11 @@ class PostgresEventLog:
             await asyncio.sleep(pause)
 
     async def _connected(self, deadline: float) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._drop()
-            async with asyncio.timeout_at(deadline):
-                await self._database.started()
-                self._connection = await self._database.dial()
-                await self._connection.execute(WRITER_SETTINGS)
+        self._drop()
+        async with asyncio.timeout_at(deadline):
+            await self._database.started()
+            self._connection = await self._database.dial()
+            await self._connection.execute(WRITER_SETTINGS)
         return self._connection
 
     def _drop(self) -> None:
@@ -289,7 +293,7 @@ class PostgresEventLog:
                 else:
                     raise
                 continue
-            if text is APPEND_TO_ONE:
+            if text in OF_ONE_ROOM:
                 refused = {} if rows else dict.fromkeys(batch.chains, UNKNOWN)
             else:
                 refused = standings(rows)
