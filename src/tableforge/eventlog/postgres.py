@@ -16,6 +16,7 @@ import structlog
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tableforge.database import SERVER, Statement
+from tableforge.database.finding import CANDIDATES, WALKED, Listing, page
 from tableforge.database.pool import Connection
 from tableforge.database.postgres import (
     CLASH_STATES,
