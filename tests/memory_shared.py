@@ -35,13 +35,13 @@ class MemoryServer:
         self.now += 1
         self.dropped.update(dict.fromkeys(names, self.now))
 
-    def find(self, region: str, key: str) -> Kept | None:
+    def find(self, region: str, key: str, tags: Iterable[str]) -> Kept | None:
         kept, until = self.values.get((region, key), (None, 0.0))
         if kept is None or self.clock() >= until or kept.moment[:8] != self.epoch:
             return None
         read_at = int.from_bytes(kept.moment[8:], "big")
         names: list[tuple[str, ...]] = [("region", region), ("key", region, key)]
-        names += [("tag", tag) for tag in kept.tags]
+        names += [("tag", tag) for tag in {*kept.tags, *tags}]
         return kept if all(self.dropped.get(name, 0) <= read_at for name in names) else None
 
 
@@ -83,7 +83,7 @@ class MemoryShared:
         self, region: str, key: str, tags: Sequence[str], *, within: float
     ) -> Kept | None:
         hits_misses = self._counts.setdefault(region, [0, 0])
-        kept = self._server.find(region, key) if await self._answers(within) else None
+        kept = self._server.find(region, key, tags) if await self._answers(within) else None
         hits_misses[kept is None] += 1
         return kept
 

@@ -1,0 +1,301 @@
+"""The shared level on a Redis or Valkey that may be slow, full, flushed, restarted, replaced, or somebody else's as well.
+
+All keys begin with `tableforge:cache:`; none of them is needed: whatever is lost, evicted or tampered with counts as missing.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+from typing import Final
+
+import structlog
+
+from tableforge.cache import Condition, Kept, RegionStats
+from tableforge.cache.envelope import VALUE_BYTES, Envelopes
+from tableforge.cache.redis_guard import Guard, place
+from tableforge.cache.redis_index import PREFIX, Index
+from tableforge.cache.redis_server import Server, errors
+from tableforge.config import CacheKnobs, RedisKnobs
+from tableforge.config.redis_address import Address, cache_url
+from tableforge.errors import StartRefused
+from tableforge.telemetry import Histogram
+
+PATIENCE_SECONDS: Final = 2.0
+"""How long a connection may take to open, and how often Sentinels are asked."""
+CLEAR_SECONDS: Final = 10.0
+"""How long a clear goes on removing what it has made not count; the rest ends by its time."""
+ASIDE_BYTES: Final = 128 << 10
+"""Larger values are sealed and opened in a thread."""
+ASIDE_AT_MOST: Final = 8
+"""Values that are being sealed there; what comes while there are more is not written."""
+
+UNLOCK: Final = b"""
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end
+return 0
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class Figures:
+    """What is counted of a region; `place` is its own in the guard."""
+
+    __slots__ = ("answers", "cleared", "dropped", "hits", "misses", "place")
+
+    def __init__(self, region: str) -> None:
+        self.place = place("region", region)
+        self.hits = 0
+        self.misses = 0
+        self.dropped = 0
+        self.cleared = 0
+        self.answers = Histogram()
+
+
+class RedisShared:
+    """See `Shared`. `secret` is the instances' common one, `origin` names this one in CLIENT LIST.
+
+    Raises `StartRefused` for an address that cannot be meant.
+    """
+
+    def __init__(self, redis: RedisKnobs, cache: CacheKnobs, *, secret: str, origin: str) -> None:
+        url = cache_url(redis)
+        if url is None:
+            raise StartRefused(
+                "The server did not start.",
+                "No server is named for the shared cache.",
+                "Set REDIS_HOST or REDIS_URL.",
+            )
+        self._guard = Guard(PREFIX + b"guard")
+        self._server = self._guard.server = Server(
+            Address(url, patience=PATIENCE_SECONDS, use="cache"),
+            bound=cache.redis_hard_ms / 1000,
+            client=f"tableforge-cache-{origin}",
+            reads=self._guard.questions,
+        )
+        self._index = Index(self._server, cache.redis_eviction, lost=self._lose)
+        over = cache.redis_compression_bytes if cache.redis_compression else None
+        self._envelopes = Envelopes(secret, over)
+        self._figures: dict[str, Figures] = {}
+        self._locks: dict[tuple[str, str], bytes] = {}
+        self._sealing: set[asyncio.Task[None]] = set()
+        self._refusal = ""
+        self._lost = 0
+        self._unreadable = 0
+
+    def start(self) -> None:
+        """Connect and stay connected, in the background."""
+        self._server.start()
+
+    async def close(self) -> None:
+        """Write what waits, and let go."""
+        if self._sealing:
+            await asyncio.wait(self._sealing)
+        await self._server.close()
+
+    @property
+    def is_open(self) -> bool:
+        """See `Shared`."""
+        return self._server.is_open
+
+    # Values
+
+    async def get(
+        self, region: str, key: str, tags: Sequence[str], *, within: float
+    ) -> Kept | None:
+        """See `Shared`."""
+        figures = self._of(region)
+        kept = None
+        if not self._server.is_open:
+            kept = await self._read(figures, region, key, tags, within)
+        if kept is None:
+            figures.misses += 1
+        else:
+            figures.hits += 1
+        return kept
+
+    async def _read(
+        self, figures: Figures, region: str, key: str, tags: Sequence[str], within: float
+    ) -> Kept | None:
+        started = perf_counter()
+        due = asyncio.get_running_loop().time() + within
+        name = self._envelopes.name(region, key)
+        places = [figures.place, place("key", name), *(place("tag", tag) for tag in tags)]
+        found = await self._guard.read(self._index.key(region, name), places, due=due)
+        if found is None:
+            return None
+        figures.answers.observe(perf_counter() - started)
+        if found.sealed is None:
+            return None
+        kept = await self._opened(name, found.sealed, due)
+        if kept is None or not found.counts(kept.moment, places):
+            return None
+        unforeseen = [place("tag", tag) for tag in kept.tags if tag not in tags]
+        if unforeseen:
+            again = await self._guard.read(None, unforeseen, due=due)
+            if again is None or not again.counts(kept.moment, unforeseen):
+                return None
+        self._index.use(region, name)
+        return kept
+
+    async def _opened(self, name: str, sealed: bytes, due: float) -> Kept | None:
+        if len(sealed) <= ASIDE_BYTES:
+            kept = self._envelopes.open(name, sealed)
+        else:
+            opening = asyncio.ensure_future(asyncio.to_thread(self._envelopes.open, name, sealed))
+            left = due - asyncio.get_running_loop().time()
+            done, _ = await asyncio.wait((opening,), timeout=max(0.0, left))
+            if not done:
+                return None
+            kept = opening.result()
+        self._unreadable += kept is None
+        return kept
+
+    async def moment(self) -> bytes | None:
+        """See `Shared`."""
+        return await self._guard.moment()
+
+    def put(self, region: str, key: str, kept: Kept, *, seconds: float, entries: int) -> None:
+        """See `Shared`."""
+        size = len(kept.value)
+        if self._server.is_open or size > VALUE_BYTES:
+            self._lost += 1
+            return
+        name = self._envelopes.name(region, key)
+        if size <= ASIDE_BYTES:
+            sealed = self._envelopes.seal(name, kept)
+            self._index.keep(region, name, sealed, seconds=seconds, entries=entries)
+        elif len(self._sealing) >= ASIDE_AT_MOST:
+            self._lost += 1
+        else:
+
+            async def keep() -> None:
+                sealed = await asyncio.to_thread(self._envelopes.seal, name, kept)
+                self._index.keep(region, name, sealed, seconds=seconds, entries=entries)
+
+            task = asyncio.get_running_loop().create_task(keep())
+            self._sealing.add(task)
+            task.add_done_callback(self._sealing.discard)
+
+    # Dropping
+
+    async def drop(self, region: str, keys: Iterable[str]) -> bool:
+        """See `Shared`."""
+        names = [self._envelopes.name(region, key) for key in keys]
+        if not names:
+            return True
+        done = await self._guard.drop([place("key", name) for name in names])
+        if done:
+            self._of(region).dropped += len(names)
+            self._index.remove(region, names)
+        return done
+
+    async def drop_tags(self, tags: Iterable[str]) -> bool:
+        """See `Shared`."""
+        places = [place("tag", tag) for tag in tags]
+        return not places or await self._guard.drop(places)
+
+    async def clear(self, region: str | None) -> int | None:
+        """See `Shared`. Values stop counting at once; it takes longer to remove them, at most CLEAR_SECONDS."""
+        if region is None:
+            done = await self._guard.forget()
+        else:
+            done = await self._guard.drop([place("region", region)])
+        if not done:
+            return None
+        regions = {region} if region is not None else {*await self._index.regions(), *self._figures}
+        loop = asyncio.get_running_loop()
+        until = loop.time() + CLEAR_SECONDS
+        cleared = 0
+        for one in sorted(regions):
+            while loop.time() < until and (values := await self._index.purge(one)) is not None:
+                cleared += values
+                self._of(one).cleared += values
+        return cleared
+
+    # The right to load
+
+    async def lock(self, region: str, key: str, *, seconds: float) -> bool | None:
+        """See `Shared`."""
+        token = secrets.token_bytes(16)
+        milliseconds = b"%d" % max(1, int(seconds * 1000))
+        answers = await self._server.ask(
+            (b"SET", self._lock_key(region, key), token, b"NX", b"PX", milliseconds)
+        )
+        if answers is None or errors(answers):
+            return None
+        if answers[0] is None:
+            return False
+        self._locks[region, key] = token
+        return True
+
+    def unlock(self, region: str, key: str) -> None:
+        """See `Shared`."""
+        token = self._locks.pop((region, key), None)
+        if token is not None:
+            self._server.send(
+                (b"EVAL", UNLOCK, b"1", self._lock_key(region, key), token), lambda answer: None
+            )
+
+    def _lock_key(self, region: str, key: str) -> bytes:
+        return self._index.key(region, f"lock:{self._envelopes.name(region, key)}")
+
+    # For people
+
+    async def stats(self) -> Sequence[RegionStats]:
+        """See `Shared`."""
+        regions = list(self._figures)
+        sizes = await self._index.sizes(regions)
+        return [self._stats(region, *sizes.get(region, (0, 0))) for region in regions]
+
+    def _stats(self, region: str, entries: int, size: int) -> RegionStats:
+        figures = self._figures[region]
+        return RegionStats(
+            level="shared",
+            region=region,
+            hits=figures.hits,
+            misses=figures.misses,
+            stale=0,
+            entries=entries,
+            bytes=size,
+            loads=figures.answers.count,
+            load_p50=figures.answers.quantile(0.5),
+            load_p95=figures.answers.quantile(0.95),
+            load_p99=figures.answers.quantile(0.99),
+            evictions={
+                "size": self._index.trimmed.get(region, 0),
+                "dropped": figures.dropped,
+                "cleared": figures.cleared,
+            },
+        )
+
+    def condition(self) -> Condition:
+        """See `Shared`."""
+        breaker = self._server.breaker
+        troubles = (
+            breaker.trouble if breaker.opened or not breaker.is_closed else "",
+            self._refusal,
+        )
+        return Condition(
+            server=self._server.name,
+            state=breaker.state,
+            trouble="; ".join(filter(None, troubles)),
+            failures=breaker.failures,
+            opened=breaker.opened,
+            probes=breaker.probes,
+            lost=self._lost,
+            unreadable=self._unreadable,
+        )
+
+    def _of(self, region: str) -> Figures:
+        figures = self._figures.get(region)
+        if figures is None:
+            figures = self._figures[region] = Figures(region)
+        return figures
+
+    def _lose(self, why: str) -> None:
+        """A value was not written: the connection was lost, or the server refused it."""
+        self._lost += 1
+        if why and why != self._refusal:
+            log.warning("the shared cache takes no values", server=self._server.name, reason=why)
+        self._refusal = why or self._refusal
