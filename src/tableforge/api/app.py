@@ -11,7 +11,8 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
-from tableforge.api import health, imports, instances, pages, runs
+from tableforge.api import caching as cache_routes
+from tableforge.api import database, health, imports, instances, pages, runs
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
 from tableforge.api.body import BODY_BYTES
@@ -19,7 +20,7 @@ from tableforge.api.caller import Caller
 from tableforge.api.documents import openapi
 from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.edge import Application, Edge
-from tableforge.api.house import House
+from tableforge.api.house import Caching, House
 from tableforge.api.orders import Orders
 from tableforge.api.problems import allow, answer_problem
 from tableforge.api.showcase import Showcase
@@ -27,6 +28,7 @@ from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
 from tableforge.bus import BusServer
 from tableforge.config import Settings
+from tableforge.database.cards import Observed
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
 from tableforge.hub.steward import Steward
@@ -43,6 +45,8 @@ ROUTES: Final[list[HTTPRouteHandler]] = [
     *asset_routes.ROUTES,
     *instances.ROUTES,
     *runs.ROUTES,
+    *database.ROUTES,
+    *cache_routes.ROUTES,
     *pages.ROUTES,
 ]
 
@@ -82,11 +86,14 @@ def create_app(
     bus: Callable[[], Sequence[BusServer]],
     steward: Steward,
     orders: Orders,
+    observed: Observed,
+    caching: Caching,
 ) -> Application:
     """The ASGI application over the parts of one server. It starts and stops nothing: whoever made the parts does.
 
     `static` is the folder of the built web client. `admin_token` is the one in force, set or generated. `unready` says
-    what keeps the server from serving, None when nothing does; `bus` how the servers of the bus are doing.
+    what keeps the server from serving, None when nothing does; `observed` what the database lets be seen of itself; `bus`
+    how the servers of the bus are doing.
     """
     base_path = settings.serving.base_path
     house = House(
@@ -105,6 +112,8 @@ def create_app(
         bus=bus,
         steward=steward,
         orders=orders,
+        observed=observed,
+        caching=caching,
     )
     app = Litestar(
         route_handlers=[options_of(ROUTES), *ROUTES],

@@ -7,14 +7,18 @@ import msgspec
 
 from tableforge.api.centrifuge import signal_views
 from tableforge.bus import Bus
+from tableforge.cache.two_level import TwoLevelCache
 from tableforge.domain.signals import Signal
 from tableforge.hub.hub import Hub
 from tableforge.hub.presence import Presence
+from tableforge.library.emergency import Emergency, Order
 from tableforge.library.notices import Notice, Notices
 from tableforge.protocol import codec
 from tableforge.protocol.bus_messages import (
     FLEET_CHANNEL,
     Alive,
+    CacheDropped,
+    CacheMode,
     EventsHappened,
     LiveSignal,
     NoticeGiven,
@@ -42,18 +46,29 @@ class Backplane:
         self._follower: Follower
         self._presence: Presence
         self._notices: Notices
+        self._cache: TwoLevelCache
+        self._emergency: Emergency
         self.heard_at: dict[str, float] = {}
         """When each other instance was last heard over the bus, by the monotonic clock."""
 
-    async def start(self, follower: Follower, presence: Presence, notices: Notices) -> None:
+    async def start(
+        self,
+        follower: Follower,
+        presence: Presence,
+        notices: Notices,
+        *,
+        cache: TwoLevelCache,
+        emergency: Emergency,
+    ) -> None:
         """Hear for these from now on."""
         self._follower, self._presence, self._notices = follower, presence, notices
+        self._cache, self._emergency = cache, emergency
         if self._bus is not None:
             await self._bus.start(self._hear, self._resumed)
             self._bus.listen(FLEET_CHANNEL)
 
     def carries_notices(self) -> bool:
-        """Whether notices come over the bus."""
+        """Whether what all instances must hear comes over the bus."""
         return self._bus is not None and self._bus.carries(FLEET_CHANNEL)
 
     # To the others
@@ -73,6 +88,23 @@ class Backplane:
         if self._bus is not None:
             message = NoticeGiven(self._origin, notice.number, notice.kind, notice.about)
             self._bus.publish(FLEET_CHANNEL, encode_message(message))
+
+    def dropped(
+        self,
+        told: bool,  # noqa: FBT001 - as the cache calls it
+        keys: Sequence[tuple[str, str]],
+        tags: Sequence[str],
+        regions: Sequence[str],
+    ) -> None:
+        """Let the others forget what is no longer so."""
+        if self._bus is not None:
+            message = CacheDropped(self._origin, told, tuple(keys), tuple(tags), tuple(regions))
+            self._bus.publish(FLEET_CHANNEL, encode_message(message))
+
+    def ordered(self, order: Order) -> None:
+        """Let the others know the cache's mode."""
+        if self._bus is not None:
+            self._bus.publish(FLEET_CHANNEL, encode_message(CacheMode(self._origin, *order)))
 
     def relay(self, live: LiveRoom, sender: ClientInfo, data: bytes) -> None:
         """Hand a live signal on, if anybody is there to see it."""
@@ -99,6 +131,10 @@ class Backplane:
             self.heard_at[message.origin] = time.monotonic()
         elif isinstance(message, NoticeGiven):
             self._notices.heard(message.number, message.kind, message.about)
+        elif isinstance(message, CacheDropped):
+            self._cache.heard(message.told, message.keys, message.tags, message.regions)
+        elif isinstance(message, CacheMode):
+            self._emergency.heard(Order(message.until, message.ordered))
         elif place is None:
             return
         elif isinstance(message, EventsHappened):
@@ -135,3 +171,4 @@ class Backplane:
             self._presence.appeared(room)
         if FLEET_CHANNEL in channels:
             self._notices.hurry()
+            self._cache.resumed()

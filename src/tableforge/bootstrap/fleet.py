@@ -11,6 +11,7 @@ import structlog
 
 from tableforge.api.audience import Audience
 from tableforge.api.backplane import Backplane
+from tableforge.api.house import Caching
 from tableforge.bootstrap.stores import Store
 from tableforge.bus import Bus, BusServer
 from tableforge.config import Settings
@@ -128,12 +129,24 @@ class Fleet:
         """Whether events may come to be that the bus does not bring us."""
         return bool(self._unheard) or any(one.load.cut_off for one in self._others())
 
-    async def start(self, engine: RoomEngine, *, others: Callable[[], Sequence[Instance]]) -> None:
+    def carries_changes(self) -> bool:
+        """Whether the bus brings what any other instance drops from the cache."""
+        return self.bus is None or (self.backplane.carries_notices() and not self._doubtful())
+
+    async def start(
+        self, engine: RoomEngine, caching: Caching, *, others: Callable[[], Sequence[Instance]]
+    ) -> None:
         """Hear the others from now on; the database need not be there yet. `others` are those that live."""
         self._engine = engine
         self._others = others
         self.follower.follow(engine, doubtful=self._doubtful)
-        await self.backplane.start(self.follower, self.presence, self.notices)
+        await self.backplane.start(
+            self.follower,
+            self.presence,
+            self.notices,
+            cache=caching.cache,
+            emergency=caching.emergency,
+        )
 
     async def enter(self) -> None:
         """The database is there: take our place among the instances. Raises `StartRefused`."""

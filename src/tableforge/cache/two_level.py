@@ -10,19 +10,20 @@ import asyncio
 import math
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic
 
-import msgspec
 import structlog
+from msgspec import structs
 
-from tableforge.cache import Built, Kept, Load, Policy, RegionStats, Shared, V, WhatIf
+from tableforge.cache import Built, Condition, Kept, Load, Policy, RegionStats, Shared, V, WhatIf
 from tableforge.cache.coherence import Flight, Key, Landed, Loads, Tell, Tidings
+from tableforge.cache.envelope import decode_value, encode_value
 from tableforge.cache.local import Entry, LocalLevel
 from tableforge.cache.local import Region as LocalRegion
 from tableforge.config import CacheKnobs
 from tableforge.errors import TableForgeError, Unavailable
+from tableforge.telemetry import Histogram
 
 JITTER: Final = 0.1
 """A value lives up to this share shorter."""
@@ -46,8 +47,6 @@ LONGER: Final = 3.0
 """In emergency mode values count as fresh for so many lives more."""
 GRACE: Final = 10.0
 """And are served, if older, for so many lives after that."""
-MEASURED: Final = 500
-"""Loads of a region whose times are kept."""
 CLOSING_SECONDS: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -59,13 +58,14 @@ class Region(Generic[V]):
     __slots__ = (
         "held_off",
         "load_failures",
-        "load_seconds",
         "loads",
         "local",
         "longer",
         "policy",
+        "shared_hits",
         "shared_life",
-        "stale_shared",
+        "shared_misses",
+        "shared_stale",
     )
 
     def __init__(self, policy: Policy[V], local: LocalRegion) -> None:
@@ -75,10 +75,11 @@ class Region(Generic[V]):
         """In emergency mode: seconds that values are fresh beyond their time."""
         self.shared_life = policy.shared_fresh or policy.fresh
         self.held_off: dict[str, float] = {}
-        self.loads = 0
+        self.loads = Histogram()
         self.load_failures = 0
-        self.load_seconds: deque[float] = deque(maxlen=MEASURED)
-        self.stale_shared = 0
+        self.shared_hits = 0
+        self.shared_misses = 0
+        self.shared_stale = 0
 
 
 class TwoLevelCache:
@@ -300,8 +301,7 @@ class TwoLevelCache:
             began = self._clock()
             built = await load()
             took = self._clock() - began
-            region.loads += 1
-            region.load_seconds.append(took)
+            region.loads.observe(took)
             known = tags if built is None else _joined(tags, built.tags)
             overtaken = self._loads.overtaken(flight, known)
             if not overtaken:
@@ -393,13 +393,17 @@ class TwoLevelCache:
             self._loads.attempt(flight)
             kept = await shared.get(*flight.key, tags, within=max(0.001, until - self._clock()))
             if kept is not None and self._believed(flight, region, kept, refresh=refresh):
-                return self._take(flight, region, kept), bool(locked)
+                landed = self._take(flight, region, kept)
+                region.shared_hits += landed is not None
+                region.shared_misses += landed is None
+                return landed, bool(locked)
             if locked is None and not shared.is_open:
                 locked = await shared.lock(*flight.key, seconds=LOCK_SECONDS)
             if locked is not False or self._clock() + pause >= until:
                 break
             await asyncio.sleep(pause)
             pause *= 2
+        region.shared_misses += 1
         return None, bool(locked)
 
     def _believed(self, flight: Flight[V], region: Region[V], kept: Kept, *, refresh: bool) -> bool:
@@ -432,7 +436,7 @@ class TwoLevelCache:
         self._put_local(region, flight.key[1], value, kept.position, kept.tags, over, over)
         if age >= region.shared_life + policy.stale:
             return None
-        region.stale_shared += age >= region.shared_life
+        region.shared_stale += age >= region.shared_life
         return Landed(value, kept.position, flight.began, overtaken=False, read=False)
 
     def _share(
@@ -548,6 +552,28 @@ class TwoLevelCache:
         """Return once the shared level knows of all that was dropped and put here; the caller bounds the wait."""
         await self._tidings.settled()
 
+    def expire(self) -> int:
+        """Take away what is over in memory; how many values that were."""
+        now = self._clock()
+        return sum(region.local.expire(now) for region in self._regions.values())
+
+    async def trim(self) -> list[tuple[str, int, int, int | None]]:
+        """Bring the shared level within its bounds: region, values before, bound, how many went, None if it is away."""
+        if self._shared is None:
+            return []
+        found = []
+        for one in await self._shared.stats():
+            region = self._regions.get(one.region)
+            if region is not None:
+                bound = region.policy.shared_entries
+                went = await self._shared.trim(one.region, bound)
+                found.append((one.region, one.entries, bound, went))
+        return found
+
+    def entries_bound(self, region: str) -> int:
+        """How many values of this region memory keeps at most."""
+        return self._regions[region].local.max_entries
+
     # Hearing
 
     def heard(
@@ -651,14 +677,22 @@ class TwoLevelCache:
     async def stats(self) -> list[RegionStats]:
         """Each region on each level."""
         found = [self._stats(region) for region in self._regions.values()]
-        if self._shared is not None:
-            found.extend(await self._shared.stats())
+        for one in await self._shared.stats() if self._shared is not None else ():
+            region = self._regions.get(one.region)
+            if region is not None:  # what it found need not have been of use
+                found.append(
+                    structs.replace(
+                        one,
+                        hits=region.shared_hits,
+                        misses=region.shared_misses,
+                        stale=region.shared_stale,
+                    )
+                )
         return found
 
     @staticmethod
     def _stats(region: Region[Any]) -> RegionStats:
-        took = sorted(region.load_seconds)
-        local = region.local
+        local, loads = region.local, region.loads
         return RegionStats(
             level="local",
             region=region.policy.region,
@@ -667,12 +701,43 @@ class TwoLevelCache:
             stale=local.stale,
             entries=len(local),
             bytes=local.bytes,
-            loads=region.loads,
-            load_p50=_quantile(took, 0.5),
-            load_p95=_quantile(took, 0.95),
-            load_p99=_quantile(took, 0.99),
+            loads=loads.count,
+            load_p50=loads.quantile(0.5),
+            load_p95=loads.quantile(0.95),
+            load_p99=loads.quantile(0.99),
             evictions=dict(local.evictions),
         )
+
+    def condition(self) -> Condition | None:
+        """How the shared level does; None where there is none."""
+        return self._shared.condition() if self._shared is not None else None
+
+    @property
+    def untold(self) -> int:
+        """How many changes the shared level does not know of yet."""
+        return self._tidings.waiting
+
+    def readings(self) -> Iterator[tuple[str, tuple[str, ...], float | Histogram]]:
+        """What the metrics of these names read: name, values of the labels, value."""
+        for name, region in self._regions.items():
+            local = region.local
+            yield "cache_hits_total", ("local", name), local.hits
+            yield "cache_misses_total", ("local", name), local.misses
+            yield "cache_stale_served_total", ("local", name), local.stale
+            if self._shared is not None:
+                yield "cache_hits_total", ("shared", name), region.shared_hits
+                yield "cache_misses_total", ("shared", name), region.shared_misses
+                yield "cache_stale_served_total", ("shared", name), region.shared_stale
+            yield "cache_entries", (name,), len(local)
+            yield "cache_bytes", (name,), local.bytes
+            for cause, count in local.evictions.items():
+                yield "cache_evictions_total", (cause, name), count
+            yield "cache_load_duration_seconds", (name,), region.loads
+            yield "cache_load_failures_total", (name,), region.load_failures
+        if self._shared is not None:
+            yield "cache_breaker_open", (), int(self._shared.is_open)
+        yield "cache_changes_untold", (), self.untold
+        yield "cache_emergency", (), int(self.in_emergency)
 
     def what_if(self) -> list[WhatIf]:
         """What the local level would hit at other sizes."""
@@ -704,22 +769,5 @@ def _joined(known: tuple[str, ...], told: Sequence[str]) -> tuple[str, ...]:
     return known if not told else tuple(dict.fromkeys((*known, *told)))
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
-
-
 def _closed() -> TableForgeError:
     return Unavailable("Nothing was read.", "This server is about to stop.", "Try again.")
-
-
-def encode_value(value: object, serialization: str) -> bytes:
-    return msgspec.json.encode(value) if serialization == "json" else msgspec.msgpack.encode(value)
-
-
-def decode_value(kind: type[V], data: bytes) -> V | None:
-    for decode in (msgspec.json.decode, msgspec.msgpack.decode):
-        try:
-            return decode(data, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            continue
-    return None

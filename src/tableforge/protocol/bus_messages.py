@@ -82,7 +82,37 @@ class NoticeGiven(msgspec.Struct, tag="n", array_like=True, frozen=True, gc=Fals
     about: str
 
 
-Message = EventsHappened | LiveSignal | Roster | WhoIsThere | Alive | NoticeGiven
+class CacheDropped(msgspec.Struct, tag="d", array_like=True, frozen=True, gc=False):
+    """What was cached under these keys (region and key), tags and regions is no longer so, on the channel `fleet`.
+
+    `told` is whether the shared level of the cache knows; where it does not, whoever reaches it tells it.
+    """
+
+    origin: str
+    told: bool
+    keys: tuple[tuple[str, str], ...]
+    tags: tuple[str, ...]
+    regions: tuple[str, ...]
+
+
+class CacheMode(msgspec.Struct, tag="m", array_like=True, frozen=True, gc=False):
+    """Until when the cache's emergency mode holds and when that was ordered, on the channel `fleet` (see `library.emergency`)."""
+
+    origin: str
+    until: float
+    ordered: float
+
+
+Message = (
+    EventsHappened
+    | LiveSignal
+    | Roster
+    | WhoIsThere
+    | Alive
+    | NoticeGiven
+    | CacheDropped
+    | CacheMode
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
