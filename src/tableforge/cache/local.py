@@ -4,9 +4,7 @@ It knows nothing of loading, of the shared level or of positions that are too ol
 returns by its times and its position. Not for threads: it belongs to the event loop.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
 from sys import getsizeof
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,20 +12,23 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tableforge.cache import WhatIf
+from tableforge.cache.eviction import Guarded, LeastUsed, Order, Place, Soonest, Trials, rate_for
+from tableforge.cache.what_if import StackDistances
 from tableforge.config import Eviction
 
 CAUSES: Final = ("size", "expired", "dropped", "cleared")
 """Why a value left: room for another, its time, a change of what it was made of, an operator."""
 
+HASH_MASK: Final = 0xFFFFFF
+"""Which keys are in the sample is told by these bits of their hashes."""
 
-class Entry:
+
+class Entry(Place):
     """One value. Times by the clock of `now`, in seconds: fresh, then stale, then for when loading fails, then gone."""
 
     __slots__ = (
         "bytes",
         "fresh",
-        "gone",
-        "key",
         "position",
         "region",
         "stale",
@@ -47,14 +48,13 @@ class Entry:
         stale: float,
         gone: float,
     ) -> None:
+        super().__init__(key, gone)
         self.region = region
-        self.key = key
         self.value = value
         self.position = position
         self.tags = tags
         self.fresh = fresh
         self.stale = stale
-        self.gone = gone
         self.bytes = estimated_bytes(key) + estimated_bytes(value) + ENTRY_BYTES
 
 
@@ -69,35 +69,41 @@ class Region:
         self.stale = 0
         self.bytes = 0
         self.grace = 0.0
+        """Seconds that values are kept beyond their time."""
         self.evictions = dict.fromkeys(CAUSES, 0)
         self._level = level
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._expiring: list[tuple[float, int, Entry]] = []
-        self._puts = 0
+        self._entries: dict[str, Entry] = {}
+        self._expiring = Soonest()
+        self._guarded = Guarded() if level.eviction == "lru" else None
+        self._order: Order = self._expiring
+        if self._guarded is not None:
+            self._order = self._guarded
+        elif level.eviction == "lfu":
+            self._order = LeastUsed()
+        self._asked = 0
+        self._asked_before = 0
+        self._sample_for(max_entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def find(self, key: str, now: float) -> Entry | None:
         """What is kept under this key, fresh or not; None where there is nothing. Counts as a use of it."""
+        self._asked += 1
+        if hash(key) & HASH_MASK < self._threshold:
+            self._sample(key)
         entry = self._entries.get(key)
         if entry is None:
             return None
         if now >= entry.gone + self.grace:
             self._remove(entry, "expired")
             return None
-        self._entries.move_to_end(key)
+        self._order.used(entry)
         return entry
 
     def look(self, key: str) -> Entry | None:
         """What is kept under this key, without it counting as a use; its time may have passed."""
         return self._entries.get(key)
-
-    def what_if(self) -> WhatIf:
-        """What the hit ratio would be at other sizes."""
-        return WhatIf(
-            region=self.name, samples=0, ratios=dict.fromkeys(("half", "present", "twice"))
-        )
 
     def put(
         self,
@@ -112,9 +118,7 @@ class Region:
         tags: Sequence[str] = (),
     ) -> Entry | None:
         """Keep a value under this key instead of what was there; None when it is larger than all the room there is."""
-        previous = self._entries.get(key)
-        if previous is not None:
-            self._unlink(previous)
+        self._expire(now)
         entry = Entry(
             self,
             key,
@@ -125,18 +129,19 @@ class Region:
             stale=stale,
             gone=gone,
         )
+        previous = self._entries.get(key)
+        if previous is not None:
+            if self._level.fits(entry.bytes - previous.bytes):
+                self._replace(previous, entry)
+                return entry
+            self._unlink(previous)
         if entry.bytes > self._level.max_bytes:
             self.evictions["size"] += 1
             return None
-        self._expire(now)
-        while len(self._entries) >= self.max_entries:
-            self._make_room()
+        if len(self._entries) >= self.max_entries:
+            self.give_way()
         self._level.make_room(entry.bytes)
-        self._entries[key] = entry
-        self._puts += 1
-        heappush(self._expiring, (gone, self._puts, entry))
-        self._level.link(entry)
-        self.bytes += entry.bytes
+        self._link(entry)
         return entry
 
     def drop(self, key: str) -> bool:
@@ -144,8 +149,12 @@ class Region:
         entry = self._entries.get(key)
         if entry is None:
             return False
-        self._remove(entry, "dropped")
+        self.dropped(entry)
         return True
+
+    def dropped(self, entry: Entry) -> None:
+        """Forget this value because what it was made of has changed."""
+        self._remove(entry, "dropped")
 
     def clear(self) -> int:
         """Forget all values; how many there were."""
@@ -158,29 +167,76 @@ class Region:
         """Keep at most so many values from now on."""
         self.max_entries = max_entries
         while len(self._entries) > max_entries:
-            self._make_room()
+            self.give_way()
+        self._sample_for(max_entries)
 
-    def _make_room(self) -> None:
-        self._remove(next(iter(self._entries.values())), "size")
+    def what_if(self) -> WhatIf:
+        """What the hit ratio would be at other sizes."""
+        return WhatIf(
+            region=self.name, samples=self._distances.seen, ratios=self._distances.ratios()
+        )
+
+    def give_way(self) -> None:
+        """Let one value go; there must be one."""
+        entries = len(self._entries)
+        if not self._sampled_for / 2 <= entries <= self._sampled_for * 2:
+            self._sample_for(entries)
+        self._remove(self._order.victim(), "size")
 
     def _expire(self, now: float) -> None:
-        expiring = self._expiring
-        while expiring and expiring[0][0] + self.grace <= now:
-            entry = heappop(expiring)[2]
-            if self._entries.get(entry.key) is entry:
-                self._remove(entry, "expired")
-        if len(expiring) > 2 * len(self._entries) + 64:
-            expiring[:] = [one for one in expiring if self._entries.get(one[2].key) is one[2]]
-            heapify(expiring)
+        over = self._expiring.due(now - self.grace)
+        while over is not None:
+            self._remove(over, "expired")
+            over = self._expiring.due(now - self.grace)
 
-    def _remove(self, entry: Entry, cause: str) -> None:
+    def _remove(self, place: Place, cause: str) -> None:
+        entry = self._entries[place.key]
         self._unlink(entry)
         self.evictions[cause] += 1
+        if cause != "size" and hash(entry.key) & HASH_MASK < self._threshold:
+            self._distances.forget(entry.key)
+
+    def _link(self, entry: Entry) -> None:
+        self._entries[entry.key] = entry
+        self._order.add(entry)
+        if self._order is not self._expiring:
+            self._expiring.add(entry)
+        self.bytes += entry.bytes
+        self._level.link(entry)
 
     def _unlink(self, entry: Entry) -> None:
         del self._entries[entry.key]
+        self._order.remove(entry)
+        if self._order is not self._expiring:
+            self._expiring.remove(entry)
         self.bytes -= entry.bytes
         self._level.unlink(entry)
+
+    def _replace(self, previous: Entry, entry: Entry) -> None:
+        self._entries[entry.key] = entry
+        self._order.replace(previous, entry)
+        if self._order is not self._expiring:
+            self._expiring.replace(previous, entry)
+        self.bytes += entry.bytes - previous.bytes
+        self._level.unlink(previous)
+        self._level.link(entry)
+
+    def _sample_for(self, places: int) -> None:
+        """Begin to watch a sample of the keys that fits so many entries."""
+        places = max(places, 1)
+        rate = rate_for(places)
+        self._sampled_for = places
+        self._threshold = int(rate * (HASH_MASK + 1))
+        self._distances = StackDistances(places, rate)
+        if self._guarded is not None:
+            self._trials = Trials(places, rate, self._guarded.share)
+
+    def _sample(self, key: str) -> None:
+        self._distances.ask(key, self._asked - self._asked_before)
+        self._asked_before = self._asked
+        if self._guarded is not None:
+            self._trials.ask(key)
+            self._guarded.share = self._trials.share
 
 
 class LocalLevel:
@@ -212,7 +268,7 @@ class LocalLevel:
             return 0
         count = len(entries)
         for entry in list(entries):
-            entry.region._remove(entry, "dropped")  # noqa: SLF001 - one structure in two classes
+            entry.region.dropped(entry)
         return count
 
     def clear(self, region: str | None = None) -> int:
@@ -222,11 +278,14 @@ class LocalLevel:
         found = self._regions.get(region)
         return 0 if found is None else found.clear()
 
-    def make_room(self, size: int) -> None:
+    def fits(self, more: int) -> bool:
+        """Whether so many more bytes would fit as it is."""
+        return self.bytes + more <= self.max_bytes
+
+    def make_room(self, more: int) -> None:
         """Let values of the region with most bytes go until so many more bytes fit."""
-        while self.bytes + size > self.max_bytes:
-            largest = max(self._regions.values(), key=lambda region: region.bytes)
-            largest._make_room()  # noqa: SLF001
+        while not self.fits(more):
+            max(self._regions.values(), key=lambda region: region.bytes).give_way()
 
     def link(self, entry: Entry) -> None:
         """Count an entry's bytes and index its tags."""
