@@ -11,7 +11,6 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
-from tableforge.api import caching as cache_routes
 from tableforge.api import database, health, imports, instances, pages, runs
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
@@ -20,7 +19,7 @@ from tableforge.api.caller import Caller
 from tableforge.api.documents import openapi
 from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.edge import Application, Edge
-from tableforge.api.house import Caching, House
+from tableforge.api.house import House
 from tableforge.api.orders import Orders
 from tableforge.api.problems import allow, answer_problem
 from tableforge.api.showcase import Showcase
@@ -46,7 +45,6 @@ ROUTES: Final[list[HTTPRouteHandler]] = [
     *instances.ROUTES,
     *runs.ROUTES,
     *database.ROUTES,
-    *cache_routes.ROUTES,
     *pages.ROUTES,
 ]
 
@@ -87,7 +85,6 @@ def create_app(
     steward: Steward,
     orders: Orders,
     observed: Observed,
-    caching: Caching,
 ) -> Application:
     """The ASGI application over the parts of one server. It starts and stops nothing: whoever made the parts does.
 
@@ -113,7 +110,6 @@ def create_app(
         steward=steward,
         orders=orders,
         observed=observed,
-        caching=caching,
     )
     app = Litestar(
         route_handlers=[options_of(ROUTES), *ROUTES],

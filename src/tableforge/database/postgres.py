@@ -186,6 +186,8 @@ class PostgresDatabase:
     says why it is not there yet. `started` raises what no waiting can mend.
     """
 
+    engine: Final = "PostgreSQL"
+
     def __init__(
         self, knobs: DatabaseKnobs, instance_id: str, care: CareKnobs | None = None
     ) -> None:

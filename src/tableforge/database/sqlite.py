@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from tableforge.config import CareKnobs, DatabaseKnobs
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
@@ -151,6 +151,8 @@ class SqliteDatabase:
     Of `knobs` those count that say which statements are slow. Raises `StartRefused` on entering when the folder is in use,
     cannot be written, or holds no usable database.
     """
+
+    engine: Final = "SQLite"
 
     def __init__(
         self, folder: Path, knobs: DatabaseKnobs | None = None, care: CareKnobs | None = None

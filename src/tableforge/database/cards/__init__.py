@@ -132,6 +132,11 @@ class Observed(Protocol):
     """What a database lets be seen of itself."""
 
     @property
+    def engine(self) -> str:
+        """Its kind, as people call it."""
+        ...
+
+    @property
     def observer(self) -> Observer:
         """Its statements."""
         ...
