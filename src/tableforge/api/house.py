@@ -1,6 +1,6 @@
 """What the handlers work with: made once by whoever starts the server, found again in every request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from tableforge.api.caller import Caller
@@ -10,15 +10,27 @@ from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
 from tableforge.bus import BusServer
+from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import Settings
+from tableforge.database.cards import Observed
 from tableforge.database.cards import Observed
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
 from tableforge.hub.steward import Steward
 from tableforge.library.assets import Assets
+from tableforge.library.emergency import Emergency
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.rooms.service import RoomService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caching:
+    """The cache and what orders to it need. `recent_rooms` names the rooms of recent activity, at most so many."""
+
+    cache: TwoLevelCache
+    emergency: Emergency
+    recent_rooms: Callable[[int], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +57,8 @@ class House:
     steward: Steward
     orders: Orders
     observed: Observed
+    observed: Observed
+    caching: Caching
 
 
 def house_of(request: Caller) -> House:

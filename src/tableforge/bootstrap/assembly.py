@@ -16,6 +16,7 @@ from tableforge.api.edge import Application
 from tableforge.api.orders import Orders
 from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
+from tableforge.bootstrap.caching import caching
 from tableforge.bootstrap.fleet import Fleet, myself
 from tableforge.bootstrap.stores import Store, embedded, shared
 from tableforge.config import Settings
@@ -71,10 +72,14 @@ async def assemble(
     A fleet's database need not be there yet: `/ready` says so until it is.
     """
     is_fleet = settings.database.chosen
-    async with (shared if is_fleet else embedded)(settings) as store:
+    async with (
+        (shared if is_fleet else embedded)(settings) as store,
+        contextlib.AsyncExitStack() as around,
+    ):
         hub = Hub()
         audience = Audience(hub)
         fleet = Fleet(settings, store, hub, audience) if is_fleet else None
+        cached, regions = await around.enter_async_context(caching(settings, store, fleet))
 
         engine = RoomEngine(
             store.log,
@@ -105,6 +110,8 @@ async def assemble(
         )
         sessions = Sessions(
             store.database,
+            cached.cache,
+            regions.user_sessions,
             lifetime_seconds=settings.access.session_lifetime_seconds,
             notices=fleet.notices if fleet is not None else None,
         )
@@ -132,32 +139,18 @@ async def assemble(
 
         async with contextlib.AsyncExitStack() as stack:
             if fleet is not None:
-                await fleet.start(engine, others=steward.living)
+                await fleet.start(engine, cached, others=steward.living)
                 stack.push_async_callback(fleet.close)
+            stack.push_async_callback(cached.cache.close)
             stack.push_async_callback(steward.close)
             ready = asyncio.create_task(start())
             stack.callback(ready.cancel)
             if not is_fleet:
                 await ready
 
-            def unready() -> TableForgeError | None:
-                return (STOPPING if draining() else closing()) or troubled()
-
-            def closing() -> TableForgeError | None:
-                if refusing():
-                    return STOPPING
-                if not ready.done():
-                    return troubled() or STARTING
-                return None
-
-            def troubled() -> TableForgeError | None:
-                trouble = store.trouble()
-                if trouble is None or not is_fleet:
-                    return trouble
-                return Unavailable(
-                    "This server is waiting for its database.", trouble.why, trouble.mend
-                )
-
+            closing, unready = readiness(
+                store, ready, draining=draining, refusing=refusing, is_fleet=is_fleet
+            )
             orders = Orders(Runs(store.database, instance=settings.serving.instance_id))
             stack.push_async_callback(orders.close)
             gateway = Gateway(
@@ -204,9 +197,43 @@ async def assemble(
                     steward=steward,
                     orders=orders,
                     observed=store.observed,
+                    caching=cached,
+                    observed=store.observed,
                 ),
                 ready=ready,
             )
+
+
+Trouble = Callable[[], TableForgeError | None]
+
+
+def readiness(
+    store: Store,
+    ready: "asyncio.Task[None]",
+    *,
+    draining: Callable[[], bool],
+    refusing: Callable[[], bool],
+    is_fleet: bool,
+) -> tuple[Trouble, Trouble]:
+    """What keeps connections from being taken, and what keeps the server from counting as ready; None when nothing does."""
+
+    def troubled() -> TableForgeError | None:
+        trouble = store.trouble()
+        if trouble is None or not is_fleet:
+            return trouble
+        return Unavailable("This server is waiting for its database.", trouble.why, trouble.mend)
+
+    def closing() -> TableForgeError | None:
+        if refusing():
+            return STOPPING
+        if not ready.done():
+            return troubled() or STARTING
+        return None
+
+    def unready() -> TableForgeError | None:
+        return (STOPPING if draining() else closing()) or troubled()
+
+    return closing, unready
 
 
 def admin_token(settings: Settings) -> str:
