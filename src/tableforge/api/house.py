@@ -13,7 +13,6 @@ from tableforge.bus import BusServer
 from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import Settings
 from tableforge.database.cards import Observed
-from tableforge.database.cards import Observed
 from tableforge.errors import TableForgeError
 from tableforge.files.importer import Importer
 from tableforge.hub.steward import Steward
@@ -56,7 +55,6 @@ class House:
     bus: Callable[[], Sequence[BusServer]]
     steward: Steward
     orders: Orders
-    observed: Observed
     observed: Observed
     caching: Caching
 

@@ -196,7 +196,6 @@ async def assemble(
                     bus=fleet.bus_servers if fleet is not None else tuple,
                     steward=steward,
                     orders=orders,
-                    observed=store.observed,
                     caching=cached,
                     observed=store.observed,
                 ),
