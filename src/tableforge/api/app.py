@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
 from tableforge.api import caching as cache_routes
-from tableforge.api import database, health, imports, instances, pages, runs
+from tableforge.api import database, health, imports, instances, pages, runs, systems
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
 from tableforge.api.body import BODY_BYTES
@@ -35,6 +35,7 @@ from tableforge.hub.steward import Steward
 from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
+from tableforge.library.systems import Designs
 from tableforge.rooms.service import RoomService
 
 ROUTES: Final[list[HTTPRouteHandler]] = [
@@ -43,6 +44,7 @@ ROUTES: Final[list[HTTPRouteHandler]] = [
     *room_routes.ROUTES,
     *imports.ROUTES,
     *asset_routes.ROUTES,
+    *systems.ROUTES,
     *instances.ROUTES,
     *runs.ROUTES,
     *database.ROUTES,
@@ -78,6 +80,7 @@ def create_app(
     sessions: Sessions,
     invites: Invites,
     assets: Assets,
+    designs: Designs,
     importer: Importer,
     inbox: Inbox,
     static: Path,
@@ -102,6 +105,7 @@ def create_app(
         sessions=sessions,
         invites=invites,
         assets=assets,
+        designs=designs,
         importer=importer,
         inbox=inbox,
         showcase=Showcase(rooms),

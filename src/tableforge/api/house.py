@@ -20,6 +20,7 @@ from tableforge.library.assets import Assets
 from tableforge.library.emergency import Emergency
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
+from tableforge.library.systems import Designs
 from tableforge.rooms.service import RoomService
 
 
@@ -45,6 +46,7 @@ class House:
     sessions: Sessions
     invites: Invites
     assets: Assets
+    designs: Designs
     importer: Importer
     inbox: Inbox
     showcase: Showcase

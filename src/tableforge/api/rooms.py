@@ -17,6 +17,7 @@ from tableforge.api.house import House, house_of
 from tableforge.domain.commands import (
     PRINTABLE,
     Command,
+    Id,
     JoinRoom,
     LeaveRoom,
     Name,
@@ -63,10 +64,11 @@ class RoomPage(Struct, frozen=True):
 
 
 class NewRoom(Struct, frozen=True):
-    """The room to make."""
+    """The room to make: an empty one, or set up like the newest version of a template."""
 
     name: Name
     visibility: Visibility = "private"
+    template: Id | UnsetType = UNSET
 
 
 class CreatedRoom(Struct, frozen=True):
@@ -175,10 +177,10 @@ async def list_rooms(request: Caller) -> RoomPage:
 
 @post(
     "/api/rooms",
-    opt=documented(takes=NewRoom, gives={201: CreatedRoom}, refuses=(TooMany,)),
+    opt=documented(takes=NewRoom, gives={201: CreatedRoom}, refuses=(NotFound, TooMany)),
 )
 async def create_room(request: Caller) -> CreatedRoom:
-    """Make a room with the caller as its GM: one active square scene of 30 × 20 cells."""
+    """Make a room with the caller as its GM: one active square scene of 30 × 20 cells, or what a template has."""
     house = house_of(request)
     if house.settings.access.room_creation == "admin":
         await require_admin(request)
@@ -186,7 +188,12 @@ async def create_room(request: Caller) -> CreatedRoom:
     else:
         session = await signed_in(request)
     wanted = await decoded(request, NewRoom)
-    room = await house.rooms.create(session.user_id, session.name, wanted.name, wanted.visibility)
+    layout = None
+    if wanted.template is not UNSET:
+        layout = await house.designs.layout(wanted.template, session.user_id)
+    room = await house.rooms.create(
+        session.user_id, session.name, wanted.name, wanted.visibility, layout
+    )
     invite = await house.invites.create(room, "player", by=session.user_id)
     return CreatedRoom(room, wanted.name, "gm", invite)
 

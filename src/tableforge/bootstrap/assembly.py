@@ -29,6 +29,7 @@ from tableforge.library.assets import Assets
 from tableforge.library.invites import Invites
 from tableforge.library.runs import Runs
 from tableforge.library.sessions import Sessions
+from tableforge.library.systems import Designs
 from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.service import RoomService
 from tableforge.telemetry import COUNTERS
@@ -183,6 +184,7 @@ async def assemble(
                     sessions=sessions,
                     invites=Invites(store.database),
                     assets=assets,
+                    designs=Designs(store.database),
                     importer=Importer(
                         FileLimits(
                             max_bytes=settings.uploads.max_bytes,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tableforge.domain.state import Grid, Layer, Role, Visibility
+from tableforge.domain.state import Grid, Layer, Layout, Role, Visibility
 
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 PROSE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
@@ -281,11 +281,13 @@ Command = (
 
 
 class OpenRoom(CommandBase, frozen=True, tag="room.open"):
-    """The first command of every room: its creator becomes the GM of one active square scene of 30 by 20 cells."""
+    """The first command of every room: its creator becomes the GM of one active square scene of 30 by 20 cells, or of all
+    that a layout has."""
 
     name: Name
     visibility: Visibility
     member_name: Name
+    layout: Layout | None = None
 
 
 class JoinRoom(CommandBase, frozen=True, tag="member.join"):

@@ -27,8 +27,8 @@ def add(room: Room, command: AddDrawing, given: Given) -> tuple[Event, ...]:
     scene = scene_asked(room, eyes_of(room, given.by), command.scene)
     require_player(member, "Nothing was drawn.")
     refuse_beyond_limit(room, 1)
-    _Bounds().check(command.shape, "shape")
-    _Bounds().check(command.style, "style")
+    refuse_unbounded(command.shape, "shape")
+    refuse_unbounded(command.style, "style")
     drawing = Drawing(
         id=fresh_id(given),
         scene=scene,
@@ -58,6 +58,11 @@ def refuse_beyond_limit(room: Room, more: int) -> None:
             f"A room holds at most {DRAWINGS_MAX} drawings.",
             "Remove some that are not needed.",
         )
+
+
+def refuse_unbounded(value: Any, where: str) -> None:
+    """Refuse JSON of a stranger's making that is too deep, too big, or not plain text and finite numbers."""
+    _Bounds().check(value, where)
 
 
 class _Bounds:
@@ -104,9 +109,9 @@ class _Bounds:
 
 def _refusal(where: str, why: str) -> Malformed:
     return Malformed(
-        f"Nothing was drawn: `{where[:200]}` was refused.",
+        f"Nothing was done: `{where[:200]}` was refused.",
         why,
-        "Draw it simpler, or in several parts.",
+        "Make it simpler, or of several parts.",
     )
 
 

@@ -26,6 +26,7 @@ from tableforge.domain.events import (
     RoomCreated,
 )
 from tableforge.domain.ids import fresh_id
+from tableforge.domain.layouts import set_up
 from tableforge.domain.state import Given, Grid, Member, Role, Room, Scene, Settings
 from tableforge.errors import Conflict, Forbidden, NotFound, TooLarge
 
@@ -86,18 +87,19 @@ def open_room(room: Room, command: OpenRoom, given: Given) -> tuple[Event, ...]:
     if room.version > 0:
         raise Conflict("The room was not made.", "It is there already.", "Open it by its link.")
     scene = Scene(id=fresh_id(given), name="First scene", width=30.0, height=20.0, grid=Grid())
-    return (
-        RoomCreated(
-            given.by,
-            given.at,
-            command.id,
-            room=command.room,
-            name=command.name,
-            visibility=command.visibility,
-            member_name=command.member_name,
-            scene=scene,
-        ),
+    created = RoomCreated(
+        given.by,
+        given.at,
+        command.id,
+        room=command.room,
+        name=command.name,
+        visibility=command.visibility,
+        member_name=command.member_name,
+        scene=scene,
     )
+    if command.layout is None:
+        return (created,)
+    return (created, *set_up(command.layout, scene, given, command.id))
 
 
 def join(room: Room, command: JoinRoom, given: Given) -> tuple[Event, ...]:

@@ -305,6 +305,23 @@ class Room(Struct, frozen=True):
     deeds: dict[str, Deeds] = field(default_factory=dict)
 
 
+class Layout(Struct, frozen=True, kw_only=True):
+    """What of a table can be set up again elsewhere: the boards with everything on them, and the settings.
+
+    Not who sat there, what was said, rolled or undone, and whose a piece was: a layout knows nobody. Its ids mean something
+    within it only; `active` is one of its scenes.
+    """
+
+    settings: Settings
+    active: str
+    scenes: tuple[Scene, ...]
+    tokens: tuple[Token, ...]
+    walls: tuple[Wall, ...]
+    doors: tuple[Door, ...]
+    lights: tuple[Light, ...]
+    drawings: tuple[Drawing, ...]
+
+
 class Given(Struct, frozen=True):
     """What a decision may know of the world: who asks, when (RFC 3339), and 16 bytes of fresh randomness."""
 

@@ -32,6 +32,7 @@ from tableforge.domain.state import (
     ChatLine,
     Door,
     Drawing,
+    Layout,
     Light,
     Placement,
     Role,
@@ -185,6 +186,21 @@ def visible_assets(room: Room, viewer: str) -> frozenset[str]:
     backgrounds = (scene.background for scene in room.scenes.values() if sees_scene(eyes, scene.id))
     images = (token.image for token in room.tokens.values() if sees_token(eyes, token))
     return frozenset(asset for asset in (*backgrounds, *images) if asset is not None)
+
+
+def layout_seen(room: Room, viewer: str) -> Layout:
+    """What a GM sees of a room that can be set up again elsewhere."""
+    seen = redact(room, viewer)
+    return Layout(
+        settings=seen.settings,
+        active=room.active,
+        scenes=tuple(room.scenes[scene.id] for scene in seen.scenes),
+        tokens=tuple(replace(token, owner=None) for token in seen.tokens),
+        walls=seen.walls,
+        doors=seen.doors,
+        lights=seen.lights,
+        drawings=tuple(replace(drawing, owner="") for drawing in seen.drawings),
+    )
 
 
 # Rooms

@@ -17,8 +17,8 @@ from tableforge.domain.commands import (
     UpdateScene,
     UpdateToken,
 )
-from tableforge.domain.state import Role, Visibility
-from tableforge.domain.visibility import RoomView, redact, visible_assets
+from tableforge.domain.state import Layout, Role, Visibility
+from tableforge.domain.visibility import RoomView, layout_seen, redact, visible_assets
 from tableforge.errors import Forbidden, Malformed, NotFound, TableForgeError
 from tableforge.eventlog import EventLog, RoomRow, StreamMissing
 from tableforge.protocol import codec
@@ -125,8 +125,15 @@ class RoomService:
             raise NoSuchRoom
         return live
 
-    async def create(self, user: str, user_name: str, name: str, visibility: Visibility) -> str:
-        """Open a new room with this user as its GM and return its id."""
+    async def create(
+        self,
+        user: str,
+        user_name: str,
+        name: str,
+        visibility: Visibility,
+        layout: Layout | None = None,
+    ) -> str:
+        """Open a new room with this user as its GM, set up like `layout`, and return its id."""
         room = secrets.token_hex(8)
         command = OpenRoom(
             room=room,
@@ -134,6 +141,7 @@ class RoomService:
             name=name,
             visibility=visibility,
             member_name=user_name,
+            layout=layout,
         )
         await self._answered(lambda answer: self.engine.create(user, command, answer))
         return room
@@ -194,6 +202,13 @@ class RoomService:
     async def snapshot(self, room: str, viewer: str) -> RoomSnapshot:
         """What this member may see now."""
         return self.snapshot_of(await self.open_for(room, viewer), viewer)
+
+    async def layout(self, room: str, user: str) -> Layout:
+        """What this GM sees of the room that can be set up again elsewhere."""
+        live = await self.open_for(room, user)
+        if live.durable.members[user].role != "gm":
+            raise Forbidden("No template was made.", "Only a GM may make one.", "Ask a GM.")
+        return layout_seen(live.durable, user)
 
     async def visible_assets(self, room: str, viewer: str) -> frozenset[str]:
         """The assets that what this member sees refers to; empty for whoever has no seat."""

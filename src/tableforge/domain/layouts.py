@@ -1,0 +1,63 @@
+"""Layouts: how what was made of one table is set up again on another."""
+
+from collections.abc import Iterator
+from itertools import count
+
+from msgspec.structs import replace
+
+from tableforge.domain.events import (
+    Event,
+    RoomChanged,
+    SceneActivated,
+    SceneCreated,
+    SceneRemoved,
+)
+from tableforge.domain.ids import fresh_id
+from tableforge.domain.state import Given, Layout, Scene, Settings
+
+
+def set_up(layout: Layout, first: Scene, given: Given, command: str) -> Iterator[Event]:
+    """What turns a room that has nothing but its first scene into the layout, under new ids; the drawings are the caller's."""
+    by, at = given.by, given.at
+    ids = count(1)
+    if layout.settings != Settings():
+        yield RoomChanged(by, at, command, settings=layout.settings)
+    active = ""
+    for scene in layout.scenes:
+        key = fresh_id(given, next(ids))
+        if scene.id == layout.active:
+            active = key
+        yield SceneCreated(
+            by,
+            at,
+            command,
+            scene=replace(scene, id=key),
+            tokens=tuple(
+                replace(one, id=fresh_id(given, next(ids)), scene=key, owner=None)
+                for one in layout.tokens
+                if one.scene == scene.id
+            ),
+            walls=tuple(
+                replace(one, id=fresh_id(given, next(ids)), scene=key)
+                for one in layout.walls
+                if one.scene == scene.id
+            ),
+            doors=tuple(
+                replace(one, id=fresh_id(given, next(ids)), scene=key)
+                for one in layout.doors
+                if one.scene == scene.id
+            ),
+            lights=tuple(
+                replace(one, id=fresh_id(given, next(ids)), scene=key)
+                for one in layout.lights
+                if one.scene == scene.id
+            ),
+            drawings=tuple(
+                replace(one, id=fresh_id(given, next(ids)), scene=key, owner=by)
+                for one in layout.drawings
+                if one.scene == scene.id
+            ),
+        )
+    if active:
+        yield SceneActivated(by, at, command, scene=active)
+        yield SceneRemoved(by, at, command, scene=first.id)

@@ -1,0 +1,403 @@
+"""Game systems and room templates: what is made once, kept in versions, and put on many tables.
+
+Both are *designs*: they have an owner, a name, tags, and a document that only ever gets further versions. A private one
+exists for its owner alone, a public one for everybody.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from tableforge.database import Database, Row, Statement, Step
+from tableforge.database.finding import Listing, listing, page
+from tableforge.domain import dice_grammar
+from tableforge.domain.commands import PROSE, Id, Name, Tag
+from tableforge.domain.drawings import refuse_unbounded
+from tableforge.domain.state import Layout, Visibility
+from tableforge.errors import Conflict, Forbidden, Malformed, NotFound, TooLarge, Unavailable
+from tableforge.library.users import random_id
+
+Kind = Literal["system", "template"]
+
+FORM: Final = 1
+"""The form of the documents that this version writes."""
+DESIGNS_AN_OWNER: Final = 1_000
+"""How many systems, and how many templates, one user keeps."""
+VERSIONS_MAX: Final = 1_000
+DOCUMENT_BYTES: Final = 8 * 2**20
+CARDS_A_SYSTEM: Final = 5_000
+LISTED_AT_MOST: Final = 200
+
+Key = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}\Z")]
+Figure = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Text = Annotated[str, Meta(max_length=1_000, pattern=PROSE)]
+
+
+class Attribute(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One thing that a character has: `choices` for a choice, `minimum` and `maximum` for a number or a resource."""
+
+    key: Key
+    name: Name
+    kind: Literal["number", "text", "flag", "choice", "resource"] = "number"
+    default: Figure | Text | bool | None = None
+    minimum: Figure | None = None
+    maximum: Figure | None = None
+    choices: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+
+
+class Macro(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A roll with a name; the expression is the table's own dice grammar."""
+
+    key: Key
+    name: Name
+    expression: Annotated[str, Meta(min_length=1, max_length=200)]
+    visibility: Literal["public", "gm", "self"] = "public"
+
+
+class CardPlan(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A card, `count` times; `face` and `back` are assets of whoever deals it."""
+
+    name: Name
+    face: Id | None = None
+    back: Id | None = None
+    count: Annotated[int, Meta(ge=1, le=1_000)] = 1
+
+
+class DeckPlan(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A deck to be made."""
+
+    name: Name
+    cards: Annotated[tuple[CardPlan, ...], Meta(max_length=CARDS_A_SYSTEM)] = ()
+
+
+class Field(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A place on a sheet: an attribute or a macro by its key, or a text; `width` in twelfths of the sheet's."""
+
+    attribute: Key | None = None
+    macro: Key | None = None
+    text: Text | None = None
+    width: Annotated[int, Meta(ge=1, le=12)] = 12
+
+
+class Sheet(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a character sheet shows, in its order."""
+
+    name: Name
+    fields: Annotated[tuple[Field, ...], Meta(max_length=500)] = ()
+
+
+class GameSystem(Struct, frozen=True, omit_defaults=True):
+    """The document of a system. `extra` is bounded JSON that clients agree on."""
+
+    attributes: Annotated[tuple[Attribute, ...], Meta(max_length=500)] = ()
+    macros: Annotated[tuple[Macro, ...], Meta(max_length=500)] = ()
+    decks: Annotated[tuple[DeckPlan, ...], Meta(max_length=50)] = ()
+    sheets: Annotated[tuple[Sheet, ...], Meta(max_length=50)] = ()
+    extra: dict[str, Any] = {}
+
+
+class Design(Struct, frozen=True):
+    """A system or a template without its document; `version` is the newest. Times in milliseconds since 1970."""
+
+    id: str
+    kind: Kind
+    owner: str
+    name: str
+    visibility: Visibility
+    tags: tuple[str, ...]
+    version: int
+    created_ms: int
+    updated_ms: int
+
+
+class Label(Struct, frozen=True, kw_only=True):
+    """What a design is found by; goes with the newest version."""
+
+    name: str
+    visibility: Visibility
+    tags: tuple[str, ...]
+
+
+class DesignPage(Struct, frozen=True):
+    """One's own designs, then those of others that are public, each the newest first; a page may be short although more
+    follow."""
+
+    designs: tuple[Design, ...]
+    next: str | None
+
+
+COLUMNS = "id, kind, owner, name, visibility, tags, version, created_ms, updated_ms"
+LOCK_OWNER = Statement(
+    "design.lock_owner",
+    "SELECT ?1",
+    postgres="SELECT pg_advisory_xact_lock(hashtextextended('designs of ' || ?1::text, 0))",
+    repeatable=True,
+)
+INSERT = Statement(
+    "design.insert",
+    f"INSERT INTO designs ({COLUMNS}, search)"  # noqa: S608 - names of columns, no values
+    " SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT), CAST(?4 AS TEXT), CAST(?5 AS TEXT), CAST(?6 AS TEXT),"
+    " 1, CAST(?7 AS BIGINT), CAST(?7 AS BIGINT), CAST(?8 AS TEXT)"
+    f" WHERE (SELECT count(*) FROM designs WHERE owner = ?3 AND kind = ?2) < {DESIGNS_AN_OWNER}",
+)
+REVISE = Statement(
+    "design.revise",
+    "UPDATE designs SET name = ?4, visibility = ?5, tags = ?6, updated_ms = ?7, search = ?8, version = version + 1"  # noqa: S608 - a bound
+    f" WHERE id = ?1 AND kind = ?2 AND owner = ?3 AND version < {VERSIONS_MAX}",
+)
+INSERT_VERSION = Statement(
+    "design.insert_version",
+    "INSERT INTO design_versions (design, version, form, data, created_ms)"
+    " SELECT id, version, CAST(?3 AS INTEGER), CAST(?4 AS TEXT), updated_ms FROM designs"
+    " WHERE id = ?1 AND owner = ?2"
+    " ON CONFLICT DO NOTHING",
+)
+FIND = Statement(
+    "design.find",
+    f"SELECT {COLUMNS} FROM designs WHERE id = ? AND kind = ?",  # noqa: S608 - names of columns, no values
+)
+FIND_VERSION = Statement(
+    "design.find_version",
+    "SELECT form, data FROM design_versions WHERE design = ? AND version = ?",
+)
+
+
+def _listing(name: str, scope: str, owner: str) -> Listing:
+    terms = "design_terms(kind, owner, visibility, tags, search)"
+    return listing(name, "designs", COLUMNS, scope=scope, owner=owner, terms=terms, first=3)
+
+
+OWN = _listing("design.own", "owner = ?1 AND kind = ?2", "'@' || ?2 || ?1")
+PUBLIC = _listing(
+    "design.public",
+    "visibility = 'public' AND kind = ?2 AND owner <> ?1",
+    "'!' || ?2 || 'public'",
+)
+
+WORDS: Final[dict[Kind, str]] = {"system": "game system", "template": "template"}
+_layout = msgspec.json.Decoder(Layout)
+
+
+class Designs:
+    """The repository of systems and templates. Every method raises `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add(self, kind: Kind, owner: str, label: Label, document: bytes) -> Design:
+        """Keep a first version; raises TooLarge for one too many, or too large a one."""
+        refuse_large(kind, document)
+        design = random_id()
+        now = int(self._clock() * 1000)
+        counts = await self._database.write_all(
+            [
+                (LOCK_OWNER, (owner,)),
+                (INSERT, (design, kind, owner, *columns_of(label, now))),
+                version_step(design, owner, document),
+            ]
+        )
+        if not counts[-1]:
+            raise TooLarge(
+                f"The {WORDS[kind]} was not kept.",
+                f"You keep {DESIGNS_AN_OWNER} of them already, which is as many as may be.",
+                "Give one that you no longer need another content.",
+            )
+        return Design(design, kind, owner, label.name, label.visibility, label.tags, 1, now, now)
+
+    async def revise(
+        self, kind: Kind, design: str, user: str, label: Label, document: bytes
+    ) -> Design:
+        """Make a further version; those before stay. Raises NotFound for who may not see it, Forbidden for who does not
+        own it, TooLarge, Conflict at the last version that may be."""
+        present = await self.find(kind, design, user)
+        if present.owner != user:
+            raise Forbidden(
+                f"The {WORDS[kind]} was not changed.",
+                "It is somebody else's.",
+                "Make one of your own of it.",
+            )
+        refuse_large(kind, document)
+        now = int(self._clock() * 1000)
+        counts = await self._database.write_all(
+            [
+                (REVISE, (design, kind, user, *columns_of(label, now))),
+                version_step(design, user, document),
+            ]
+        )
+        if not counts[0]:
+            raise Conflict(
+                f"The {WORDS[kind]} was not changed.",
+                f"It has {VERSIONS_MAX} versions, which is as many as may be.",
+                "Make another one of it.",
+            )
+        return await self.find(kind, design, user)
+
+    async def find(self, kind: Kind, design: str, user: str) -> Design:
+        """Look one up; raises NotFound for who may not see it, as for one that never was."""
+        rows = await self._database.read(FIND, design, kind) if design.isalnum() else []
+        found = design_of(rows[0]) if rows else None
+        if found is None or (found.visibility != "public" and found.owner != user):
+            raise NotFound(f"There is no such {WORDS[kind]}.", "", "Take an id from the list.")
+        return found
+
+    async def document(self, design: Design, version: int) -> bytes:
+        """The document of a version, JSON; raises NotFound."""
+        rows = await self._database.read(FIND_VERSION, design.id, version)
+        if not rows:
+            raise NotFound(
+                f"There is no version {version} of this {WORDS[design.kind]}.",
+                f"Its newest is {design.version}.",
+                "Ask for one from 1 on.",
+            )
+        form, data = rows[0]
+        if form > FORM:
+            raise Unavailable(
+                f"The {WORDS[design.kind]} was not read.",
+                "A later version of TableForge wrote it.",
+                "Have this server brought up to that version.",
+            )
+        return str(data).encode()
+
+    async def layout(self, template: str, user: str) -> Layout:
+        """The newest version of a template, to make a room of; raises NotFound."""
+        design = await self.find("template", template, user)
+        return _layout.decode(await self.document(design, design.version))
+
+    async def list(
+        self, kind: Kind, user: str, *, text: str = "", tag: str = "", limit: int, cursor: str = ""
+    ) -> DesignPage:
+        """What this user may see, by a part of the name (any case) and a whole tag; `cursor` is a page's `next`."""
+        public, moment, behind = position_of(cursor)
+        part, tag = text.casefold(), tag.casefold()
+        limit = max(1, min(limit, LISTED_AT_MOST))
+        found: list[Row] = []
+        for listed in (PUBLIC,) if public else (OWN, PUBLIC):
+            at_most = max(1, limit - len(found))
+            asked = (user, kind, part, tag, moment, behind)
+            here = await page(
+                self._database.read, listed, *asked, limit=at_most, part=part, tag=tag
+            )
+            if len(found) == limit:
+                # The page is full already: the question was only whether there is anything more.
+                last = found[-1] if here.rows or here.last is not None else None
+                return designs_of(found, last, public=False)
+            found += here.rows
+            if here.last is not None:
+                return designs_of(found, here.last, public=listed is PUBLIC)
+            moment, behind = NEWEST
+        return designs_of(found, None, public=True)
+
+
+NEWEST: Final = ((1 << 63) - 1, "")
+
+
+def position_of(cursor: str) -> tuple[bool, int, str]:
+    """Where a page begins: among the public ones or not, and right below this moment and id."""
+    if not cursor:
+        return (False, *NEWEST)
+    whose, moment, design = cursor[:1], *cursor[1:].partition(".")[::2]
+    fits = moment.isascii() and moment.isdecimal() and len(moment) <= 18 and design.isalnum()
+    if whose not in {"o", "p"} or not fits:
+        raise Malformed("Nothing was listed.", "The cursor is not one of ours.", "Leave it out.")
+    return whose == "p", int(moment), design
+
+
+def designs_of(rows: Sequence[Row], last: Row | None, *, public: bool) -> DesignPage:
+    """A page of rows, which another one follows behind `last`."""
+    behind = design_of(last) if last is not None else None
+    cursor = f"{'p' if public else 'o'}{behind.created_ms}.{behind.id}" if behind else None
+    return DesignPage(tuple(map(design_of, rows)), cursor)
+
+
+def design_of(row: Row) -> Design:
+    """A row of the table as a design."""
+    key, kind, owner, name, visibility, tags, *rest = row
+    return Design(key, kind, owner, name, visibility, tuple(json.loads(tags)), *rest)
+
+
+def columns_of(label: Label, now: int) -> tuple[object, ...]:
+    """What a label and the time are in the table."""
+    tags = json.dumps(label.tags, ensure_ascii=False)
+    return label.name, label.visibility, tags, now, label.name.casefold()
+
+
+def version_step(design: str, owner: str, document: bytes) -> Step:
+    """Keep a document as what the design's row, written in the same transaction, calls its newest version."""
+    return INSERT_VERSION, (design, owner, FORM, document.decode())
+
+
+def refuse_large(kind: Kind, document: bytes) -> None:
+    """Refuse a document of more bytes than the limit allows."""
+    if len(document) > DOCUMENT_BYTES:
+        raise TooLarge(
+            f"The {WORDS[kind]} was not kept.",
+            f"It takes {len(document)} bytes; {DOCUMENT_BYTES} are the most.",
+            "Leave something out of it.",
+        )
+
+
+def folded(tags: Iterable[Tag]) -> tuple[str, ...]:
+    """Tags as they are looked for: in any case, each once."""
+    return tuple(dict.fromkeys(tag.casefold() for tag in tags))
+
+
+def checked(system: GameSystem) -> GameSystem:
+    """The system, if it makes sense: macros that can be rolled, keys that are there once, fields that show something.
+
+    Raises Malformed, `IllFormed` with the place for a macro that cannot be rolled.
+    """
+    refuse_unbounded(system.extra, "extra")
+    for macro in system.macros:
+        dice_grammar.parse(macro.expression)
+    attributes = once([attribute.key for attribute in system.attributes], "attributes")
+    macros = once([macro.key for macro in system.macros], "macros")
+    for attribute in system.attributes:
+        if (attribute.kind == "choice") != bool(attribute.choices):
+            raise refusal(f"Attribute `{attribute.key}` has choices exactly if it is a choice.")
+        if default_of(attribute.default) not in {"", DEFAULTS[attribute.kind]}:
+            raise refusal(f"The default of attribute `{attribute.key}` is not a {attribute.kind}.")
+    if sum(card.count for deck in system.decks for card in deck.cards) > CARDS_A_SYSTEM:
+        raise refusal(f"The decks have more than {CARDS_A_SYSTEM} cards.")
+    for sheet in system.sheets:
+        for field in sheet.fields:
+            shown = (field.attribute, field.macro, field.text)
+            if sum(one is not None for one in shown) != 1:
+                raise refusal("A field shows one thing: an attribute, a macro or a text.")
+            if field.attribute not in {None, *attributes} or field.macro not in {None, *macros}:
+                raise refusal(f"Sheet {sheet.name!r} shows what the system does not have.")
+    return system
+
+
+DEFAULTS: Final = {
+    "number": "number",
+    "resource": "number",
+    "text": "text",
+    "choice": "text",
+    "flag": "flag",
+}
+
+
+def default_of(value: object) -> str:
+    """What sort of value a default is; empty for none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "flag"
+    return "text" if isinstance(value, str) else "number"
+
+
+def once(keys: Sequence[str], where: str) -> frozenset[str]:
+    """The keys, each of which may be there once."""
+    if len(set(keys)) < len(keys):
+        raise refusal(f"A key comes twice among the {where}.")
+    return frozenset(keys)
+
+
+def refusal(why: str) -> Malformed:
+    """What is wrong with a system that is well formed."""
+    return Malformed("The game system was not kept.", why, "Mend it and send it again.")
