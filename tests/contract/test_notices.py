@@ -1,7 +1,8 @@
 """What holds for notices between instances, on real PostgreSQL (rules NO of `docs/spec.md`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import asyncpg
@@ -14,6 +15,7 @@ from tableforge.errors import Unauthorized
 from tableforge.library import notices as notices_module
 from tableforge.library.notices import KEPT_SECONDS, Notice, Notices
 from tableforge.library.sessions import Sessions
+from tests.local_cache import POLICIES, local_cache
 
 TRUSTED_SECONDS = 10.0
 KIND = "room_deleted"
@@ -91,13 +93,23 @@ class Instance:
             self.database, hint=self._hint, trusted_seconds=TRUSTED_SECONDS, clock=clock
         )
         self.notices.on(KIND, self.heard.append)
-        self.sessions = Sessions(self.database, lifetime_seconds=1e6, notices=self.notices)
+        self.sessions = sessions_of(self)
         self.signed_out: list[str] = []
         self.sessions.on_signed_out(self.signed_out.append)
 
     def _hint(self, notice: Notice) -> None:
         for other in self.bus:
             other.notices.heard(*notice)
+
+
+def sessions_of(one: Instance, clock: Callable[[], float] = time.time) -> Sessions:
+    """The sessions of an instance, with nothing in memory."""
+    return Sessions(
+        *(one.database, local_cache(), POLICIES.user_sessions),
+        lifetime_seconds=1e6,
+        clock=clock,
+        notices=one.notices,
+    )
 
 
 @pytest.fixture
@@ -294,14 +306,14 @@ async def test_no5_a_session_that_ended_elsewhere_is_not_renewed(
     shared: PostgresDatabase, clock: Clock
 ) -> None:
     """Also where its notice is still under way."""
-    time = Clock()
+    clock_of_b = Clock()
     a, b = Instance(shared, clock), Instance(shared, clock)
     for one in (a, b):
         await one.notices.catch_up()
-    sessions = Sessions(b.database, lifetime_seconds=1e6, clock=time, notices=b.notices)
+    sessions = sessions_of(b, clock=clock_of_b)
     begun = await sessions.begin("Ada")
     await a.sessions.sign_out(begun.session)
-    time.seconds += 100_000
+    clock_of_b.seconds += 100_000
     with pytest.raises(Unauthorized):
         await sessions.authenticate(begun.token)
 
@@ -309,14 +321,14 @@ async def test_no5_a_session_that_ended_elsewhere_is_not_renewed(
 async def test_no5_a_renewal_under_way_does_not_bring_a_session_back(
     shared: PostgresDatabase, clock: Clock
 ) -> None:
-    time = Clock()
+    clock_of_b = Clock()
     a, b = Instance(shared, clock), Instance(shared, clock)
     a.bus = [b]
     for one in (a, b):
         await one.notices.catch_up()
-    sessions = Sessions(b.database, lifetime_seconds=1e6, clock=time, notices=b.notices)
+    sessions = sessions_of(b, clock=clock_of_b)
     begun = await sessions.begin("Ada")
-    time.seconds += 100_000
+    clock_of_b.seconds += 100_000
     b.database.gate.clear()
     b.database.was_written.clear()
     renewing = asyncio.create_task(sessions.authenticate(begun.token))

@@ -1,0 +1,22 @@
+"""The cache as a server without Redis has it, for tests of what reads through it."""
+
+from dataclasses import replace
+
+from tableforge.cache import Shared
+from tableforge.cache.coherence import Tell
+from tableforge.cache.policies import Policies, policies
+from tableforge.cache.two_level import TwoLevelCache
+from tableforge.config import CacheKnobs
+
+KNOBS = CacheKnobs()
+POLICIES: Policies = policies(KNOBS)
+
+
+def local_cache(*, entries: int = KNOBS.app_entries) -> TwoLevelCache:
+    """Memory alone, with so many entries a region; its policies are `POLICIES` but for that."""
+    return TwoLevelCache(policies(replace(KNOBS, app_entries=entries)).all(), KNOBS)
+
+
+def cache_on(shared: Shared | None, *, tell: Tell | None = None) -> TwoLevelCache:
+    """One instance's cache in front of a shared level; `start` and `close` it."""
+    return TwoLevelCache(POLICIES.all(), KNOBS, shared=shared, tell=tell)
