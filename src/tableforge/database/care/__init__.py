@@ -4,6 +4,7 @@ Advice is measured on the real database and never guessed; whatever could not be
 kept only if a statement is measurably better for it, and what was changed stands in the ledger.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, NamedTuple, Protocol
@@ -63,6 +64,22 @@ class Watched(NamedTuple):
     def total_ms(self) -> float:
         """What all its calls took together."""
         return self.calls * self.mean_ms
+
+
+class Unmeasurable(Exception):
+    """A statement that cannot be run for a measurement; the message says why, without values."""
+
+
+READ_ONLY = re.compile(r"^\s*(SELECT|WITH)\b", re.IGNORECASE)
+CHANGES = re.compile(
+    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|nextval|setval|pg_\w*lock\w*|pg_terminate\w*|pg_cancel\w*|dblink\w*|lo_\w+)\b",
+    re.IGNORECASE,
+)
+
+
+def is_read_only(text: str) -> bool:
+    """Whether a statement only reads, so that it may be run for a measurement."""
+    return READ_ONLY.match(text) is not None and CHANGES.search(text) is None
 
 
 class Wish(NamedTuple):

@@ -144,7 +144,9 @@ def _order(above: Sequence[Node], alias: str) -> list[str]:
         if len({key.endswith(" DESC") for key in keys}) > 1:
             return []
         columns = [
-            bare(one["column"]) for one in matches if one is not None and bare(one["alias"]) == alias
+            bare(one["column"])
+            for one in matches
+            if one is not None and bare(one["alias"]) == alias
         ]
         return columns if len(columns) == len(keys) else []
     return []
