@@ -59,15 +59,19 @@ class Landed(Generic[V]):
 
 
 class Flight(Generic[V]):
-    """A load under way, and all who wait for it. `floor` is the highest of those who asked before it began to read."""
+    """A load under way, and all who wait for it.
 
-    __slots__ = ("began", "dropped_at", "floor", "future", "key")
+    `floor` is that of who asked first, `patience` the time until which it waits for the shared level.
+    """
+
+    __slots__ = ("began", "dropped_at", "floor", "future", "key", "patience")
 
     def __init__(self, key: Key, floor: int) -> None:
         self.key = key
         self.floor = floor
         self.began = 0
         self.dropped_at = 0
+        self.patience = 0.0
         self.future: asyncio.Future[Landed[V]] = asyncio.get_running_loop().create_future()
         self.future.add_done_callback(_looked_at)
 

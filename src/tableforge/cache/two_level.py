@@ -10,8 +10,8 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Generic
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 from msgspec import structs
@@ -24,6 +24,8 @@ from tableforge.cache.local import Region as LocalRegion
 from tableforge.config import CacheKnobs
 from tableforge.errors import TableForgeError, Unavailable
 from tableforge.telemetry import Histogram
+
+T = TypeVar("T")
 
 JITTER: Final = 0.1
 """A value lives up to this share shorter."""
@@ -297,7 +299,7 @@ class TwoLevelCache:
             attempts -= 1
             self._loads.attempt(flight)
             floor = flight.floor
-            moment = await self._moment(region)
+            moment = await self._moment(flight, region)
             began = self._clock()
             built = await load()
             took = self._clock() - began
@@ -313,10 +315,18 @@ class TwoLevelCache:
         value, position = (None, floor) if built is None else (built.value, built.position)
         return Landed(value, position, flight.began, overtaken=overtaken, read=True)
 
-    async def _moment(self, region: Region[Any]) -> bytes | None:
+    async def _moment(self, flight: Flight[Any], region: Region[Any]) -> bytes | None:
         if self._shared is None or not region.policy.shared or self.in_emergency:
             return None
-        return await self._shared.moment()
+        return await self._in_time(flight, self._shared.moment())
+
+    async def _in_time(self, flight: Flight[Any], answer: Coroutine[Any, Any, T]) -> T | None:
+        """What the shared level answers before the patience of a load with it is over, else None."""
+        try:
+            async with asyncio.timeout(max(0.0, flight.patience - self._clock())):
+                return await answer
+        except TimeoutError:
+            return None
 
     def _keep(
         self,
@@ -386,7 +396,7 @@ class TwoLevelCache:
             return None, False
         knobs = self._knobs
         within = (knobs.redis_soft_ms if old or refresh else knobs.redis_hard_ms) / 1000
-        until = self._clock() + within
+        until = flight.patience = self._clock() + within
         pause = LOCK_POLL_SECONDS
         locked: bool | None = None
         while not self._tidings.doubts(flight.key, tags):
@@ -398,7 +408,8 @@ class TwoLevelCache:
                 region.shared_misses += landed is None
                 return landed, bool(locked)
             if locked is None and not shared.is_open:
-                locked = await shared.lock(*flight.key, seconds=LOCK_SECONDS)
+                lock = shared.lock(*flight.key, seconds=LOCK_SECONDS)
+                locked = await self._in_time(flight, lock)
             if locked is not False or self._clock() + pause >= until:
                 break
             await asyncio.sleep(pause)
@@ -493,9 +504,10 @@ class TwoLevelCache:
     async def _write(self, region: Region[V], key: str, built: Built[V]) -> None:
         """Positions say which of two such values is the later one, so it may have been true a little while ago."""
         flight: Flight[V] = Flight((region.policy.region, key), 0)
+        flight.patience = self._clock() + self._knobs.redis_hard_ms / 1000
         self._loads.write(flight)
         try:
-            moment = await self._moment(region)
+            moment = await self._moment(flight, region)
             if moment is not None and not self._loads.overtaken(flight, built.tags):
                 self._share(region, key, built, built.tags, moment, 0.0)
         finally:
