@@ -36,9 +36,9 @@ SPARE: Final = 64
 ADVANTAGE: Final = 1
 """How many uses more a newcomer needs. Without it a loop longer than the cache would change places with itself."""
 
-MINIATURE: Final = 128
+MINIATURE: Final = 64
 """Values that a miniature holds, as far as `HIGHEST_RATE` allows: so many that chance matters little."""
-HIGHEST_RATE: Final = 0.25
+HIGHEST_RATE: Final = 0.5
 DECAY: Final = 0.975
 """What a review leaves of the hits before it: some forty reviews count, each after half as many requests as there are places."""
 FEWEST_ASKED: Final = 32
@@ -106,9 +106,10 @@ class Guarded:
         left = self._left.pop(place.key, 0)
         place.epoch = left >> USES_BITS
         place.uses = left & MOST_USES
+        place.uses = min(self._uses(place) + 1, MOST_USES)
         place.queue = self._window
         self._window[place.key] = place
-        self._count(place)
+        self._counted += 1
         size = len(self)
         for _ in range(MOVED_AT_ONCE):
             if len(self._window) <= self.share * size + 1:
@@ -120,7 +121,11 @@ class Guarded:
 
     def used(self, place: Place) -> None:
         """See `Order`."""
-        self._count(place)
+        if place.epoch != self._epoch:
+            self._uses(place)
+        if place.uses < MOST_USES:
+            place.uses += 1
+        self._counted += 1
         queue = place.queue
         assert queue is not None
         if queue is not self._probation:
@@ -169,12 +174,6 @@ class Guarded:
         del self._window[place.key]
         self._probation[place.key] = place
         place.queue = self._probation
-
-    def _count(self, place: Place) -> None:
-        uses = place.uses if place.epoch == self._epoch else self._uses(place)
-        if uses < MOST_USES:
-            place.uses = uses + 1
-        self._counted += 1
 
     def _uses(self, place: Place) -> int:
         """Its count, halved for each epoch since it was counted."""
@@ -339,6 +338,6 @@ class Trials:
         self._asked *= DECAY
 
 
-def rate_for(places: int) -> float:
-    """Which share of the keys to sample for a cache of so many places."""
-    return min(HIGHEST_RATE, MINIATURE / places)
+def rate_for(places: int, wanted: int) -> float:
+    """Which share of the keys to sample, so that of a cache of so many places about `wanted` are."""
+    return min(HIGHEST_RATE, wanted / places)

@@ -12,8 +12,17 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tableforge.cache import WhatIf
-from tableforge.cache.eviction import Guarded, LeastUsed, Order, Place, Soonest, Trials, rate_for
-from tableforge.cache.what_if import StackDistances
+from tableforge.cache.eviction import (
+    MINIATURE,
+    Guarded,
+    LeastUsed,
+    Order,
+    Place,
+    Soonest,
+    Trials,
+    rate_for,
+)
+from tableforge.cache.what_if import WATCHED, StackDistances
 from tableforge.config import Eviction
 
 CAUSES: Final = ("size", "expired", "dropped", "cleared")
@@ -89,17 +98,23 @@ class Region:
 
     def find(self, key: str, now: float) -> Entry | None:
         """What is kept under this key, fresh or not; None where there is nothing. Counts as a use of it."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            if now < entry.gone + self.grace:
+                self.used(entry)
+                return entry
+            self._remove(entry, "expired")
         self._asked += 1
         if hash(key) & HASH_MASK < self._threshold:
             self._sample(key)
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if now >= entry.gone + self.grace:
-            self._remove(entry, "expired")
-            return None
+        return None
+
+    def used(self, entry: Entry) -> None:
+        """Note a use of what `look` returned."""
+        self._asked += 1
+        if hash(entry.key) & HASH_MASK < self._threshold:
+            self._sample(entry.key)
         self._order.used(entry)
-        return entry
 
     def look(self, key: str) -> Entry | None:
         """What is kept under this key, without it counting as a use; its time may have passed."""
@@ -118,7 +133,7 @@ class Region:
         tags: Sequence[str] = (),
     ) -> Entry | None:
         """Keep a value under this key instead of what was there; None when it is larger than all the room there is."""
-        self._expire(now)
+        self.expire(now)
         entry = Entry(
             self,
             key,
@@ -163,6 +178,16 @@ class Region:
             self._remove(entry, "cleared")
         return count
 
+    def expire(self, now: float) -> int:
+        """Forget what is over, which `find` would not return any more; how many there were."""
+        count = 0
+        over = self._expiring.due(now - self.grace)
+        while over is not None:
+            self._remove(over, "expired")
+            count += 1
+            over = self._expiring.due(now - self.grace)
+        return count
+
     def resize(self, max_entries: int) -> None:
         """Keep at most so many values from now on."""
         self.max_entries = max_entries
@@ -182,12 +207,6 @@ class Region:
         if not self._sampled_for / 2 <= entries <= self._sampled_for * 2:
             self._sample_for(entries)
         self._remove(self._order.victim(), "size")
-
-    def _expire(self, now: float) -> None:
-        over = self._expiring.due(now - self.grace)
-        while over is not None:
-            self._remove(over, "expired")
-            over = self._expiring.due(now - self.grace)
 
     def _remove(self, place: Place, cause: str) -> None:
         entry = self._entries[place.key]
@@ -224,17 +243,19 @@ class Region:
     def _sample_for(self, places: int) -> None:
         """Begin to watch a sample of the keys that fits so many entries."""
         places = max(places, 1)
-        rate = rate_for(places)
+        rate = rate_for(places, WATCHED)
         self._sampled_for = places
         self._threshold = int(rate * (HASH_MASK + 1))
         self._distances = StackDistances(places, rate)
         if self._guarded is not None:
+            rate = rate_for(places, MINIATURE)
+            self._tried = int(rate * (HASH_MASK + 1))
             self._trials = Trials(places, rate, self._guarded.share)
 
     def _sample(self, key: str) -> None:
         self._distances.ask(key, self._asked - self._asked_before)
         self._asked_before = self._asked
-        if self._guarded is not None:
+        if self._guarded is not None and hash(key) & HASH_MASK < self._tried:
             self._trials.ask(key)
             self._guarded.share = self._trials.share
 

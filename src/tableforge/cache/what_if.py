@@ -13,6 +13,8 @@ from collections import OrderedDict
 from typing import Final
 
 SIZES: Final = ("half", "present", "twice")
+WATCHED: Final = 128
+"""Keys of a sample that a cache of the present size would hold."""
 RECENT: Final = 20_000
 """Samples until all counts are halved, so that it is the load of late that is told of."""
 
