@@ -13,7 +13,7 @@ import structlog
 
 from tableforge.cache import Condition, Kept, RegionStats
 from tableforge.cache.envelope import VALUE_BYTES, Envelopes
-from tableforge.cache.redis_guard import Guard, place
+from tableforge.cache.redis_guard import Found, Guard, place
 from tableforge.cache.redis_index import PREFIX, Index
 from tableforge.cache.redis_server import Server, errors
 from tableforge.config import CacheKnobs, RedisKnobs
@@ -118,33 +118,46 @@ class RedisShared:
         self, figures: Figures, region: str, key: str, tags: Sequence[str], within: float
     ) -> Kept | None:
         started = perf_counter()
-        due = asyncio.get_running_loop().time() + within
         name = self._envelopes.name(region, key)
-        places = [figures.place, place("key", name), *(place("tag", tag) for tag in tags)]
-        found = await self._guard.read(self._index.key(region, name), places, due=due)
+        places = [figures.place, place("key", name), *[place("tag", tag) for tag in tags]]
+        found = await self._answer(self._index.key(region, name), places, within)
         if found is None:
             return None
-        figures.answers.observe(perf_counter() - started)
+        took = perf_counter() - started
+        figures.answers.observe(took)
         if found.sealed is None:
             return None
-        kept = await self._opened(name, found.sealed, due)
+        kept = await self._opened(name, found.sealed, within - took)
         if kept is None or not found.counts(kept.moment, places):
             return None
         unforeseen = [place("tag", tag) for tag in kept.tags if tag not in tags]
         if unforeseen:
-            again = await self._guard.read(None, unforeseen, due=due)
+            again = await self._answer(None, unforeseen, within - (perf_counter() - started))
             if again is None or not again.counts(kept.moment, unforeseen):
                 return None
         self._index.use(region, name)
         return kept
 
-    async def _opened(self, name: str, sealed: bytes, due: float) -> Kept | None:
+    async def _answer(
+        self, key: bytes | None, places: Sequence[bytes], within: float
+    ) -> Found | None:
+        """What the server says, if it does so in time; its own bound holds anyway."""
+        answer = self._guard.read(key, places)
+        if within >= self._server.bound:
+            return await answer
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, within), self._server.give_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    async def _opened(self, name: str, sealed: bytes, within: float) -> Kept | None:
         if len(sealed) <= ASIDE_BYTES:
             kept = self._envelopes.open(name, sealed)
         else:
             opening = asyncio.ensure_future(asyncio.to_thread(self._envelopes.open, name, sealed))
-            left = due - asyncio.get_running_loop().time()
-            done, _ = await asyncio.wait((opening,), timeout=max(0.0, left))
+            done, _ = await asyncio.wait((opening,), timeout=max(0.0, within))
             if not done:
                 return None
             kept = opening.result()

@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any, Final
 from zlib import crc32
 
@@ -92,29 +93,17 @@ class Guard:
 
     # Reading
 
-    async def read(self, key: bytes | None, places: Sequence[bytes], *, due: float) -> Found | None:
-        """The value of a key (None: no value) and when these places were dropped; None if no answer came in time.
-
-        `due` is by the loop's clock; the server's bound holds as well.
-        """
-        server = self.server
-        if server.is_open or self._unanswered >= UNANSWERED_AT_MOST:
-            return None
-        loop = asyncio.get_running_loop()
-        answer: Answer = loop.create_future()
+    def read(self, key: bytes | None, places: Sequence[bytes]) -> Answer:
+        """The value of a key (None: no value) and when these places were dropped; None if no answer comes in time."""
+        answer: Answer = asyncio.get_running_loop().create_future()
+        if self.server.is_open or self._unanswered >= UNANSWERED_AT_MOST:
+            answer.set_result(None)
+            return answer
+        if not self._reads:
+            self.server.turn()
         self._reads.append((key, places, answer))
-        server.turn()
-        within = due - loop.time()
-        timer = None
-        if within < server.bound:
-            timer = loop.call_later(max(0.0, within), server.give_up, answer)
         self._unanswered += 1
-        try:
-            return await answer
-        finally:
-            self._unanswered -= 1
-            if timer is not None:
-                timer.cancel()
+        return answer
 
     def questions(self) -> tuple[list[Question], Late]:
         """The reads of this turn as one MGET and one HMGET.
@@ -139,6 +128,7 @@ class Guard:
                 self.server.refused(answer)
 
         def take_guard(answer: Any) -> None:
+            self._unanswered -= len(reads)
             guard = self._understood(answer, places)
             if guard is None or len(values) != len(keys):
                 late()
@@ -177,12 +167,13 @@ class Guard:
         run = self.server.run
         if not isinstance(epoch, bytes) or not run or not epoch.startswith(run):
             return False
-        if not isinstance(number, bytes) or not 0 < _number(number) < sys.maxsize:
+        now = _number(number) if isinstance(number, bytes) else 0
+        if not 0 < now < sys.maxsize:
             return False
         if epoch != self._epoch:
             self._epoch, self._number = epoch, 0
-        self._number = max(self._number, _number(number))
-        self._seen_at = asyncio.get_running_loop().time()
+        self._number = max(self._number, now)
+        self._seen_at = monotonic()
         return True
 
     async def moment(self) -> bytes | None:
@@ -190,7 +181,7 @@ class Guard:
         run = self.server.run
         if not run:
             return None
-        age = asyncio.get_running_loop().time() - self._seen_at
+        age = monotonic() - self._seen_at
         if age > MOMENT_SECONDS or not self._epoch.startswith(run):
             epoch = run + secrets.token_hex(8).encode()
             answers = await self.server.ask(

@@ -6,6 +6,7 @@ some of them in a row it is let go (`breaker`), and a connection made anew is th
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -34,14 +35,14 @@ log = structlog.get_logger(__name__)
 
 
 class _Turn:
-    """What was asked in one turn."""
+    """What was asked in one turn, when it must be answered by the loop's clock, and whether that is over, well or not."""
 
-    __slots__ = ("due", "late", "timer")
+    __slots__ = ("due", "late", "over")
 
     def __init__(self, due: float, late: Late) -> None:
         self.due = due
         self.late = late
-        self.timer: asyncio.TimerHandle | None = None
+        self.over = False
 
 
 class Server:
@@ -64,6 +65,9 @@ class Server:
         self._link: Link | None = None
         self._queue: list[Question] = []
         self._scheduled = False
+        self._turns: deque[_Turn] = deque()
+        self._wake = 0.0
+        """When turns are looked at next, by the loop's clock; 0 while there are none."""
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self.bound = bound
@@ -158,28 +162,42 @@ class Server:
                 answered(LOST)
             return
         turn = _Turn(self._loop.time() + self.bound, late)
-        turn.timer = self._loop.call_later(self.bound, self._late, turn)
+        self._turns.append(turn)
+        if not self._wake:
+            self._wake_in(self.bound)
         command, last = questions[-1]
 
         def answered_all(answer: object) -> None:
-            if turn.timer is not None:
-                turn.timer.cancel()
-                turn.timer = None
-                if answer is not LOST:
-                    self.breaker.succeed()
+            if not turn.over and answer is not LOST:
+                self.breaker.succeed()
+            turn.over = True
             last(answer)
 
         questions[-1] = (command, answered_all)
         self._link.send(questions)
 
-    def _late(self, turn: _Turn) -> None:
-        now = self._loop.time()
-        if now - turn.due > BLOCKED_SECONDS:
-            turn.due = now + GRACE_SECONDS
-            turn.timer = self._loop.call_later(GRACE_SECONDS, self._late, turn)
+    def _watch(self) -> None:
+        """Look for turns whose time is over; one timer for all of them, since nearly all are answered long before."""
+        turns, now = self._turns, self._loop.time()
+        if now - self._wake > BLOCKED_SECONDS:
+            self._wake_in(GRACE_SECONDS)
             return
-        turn.timer = None
-        turn.late()
+        while turns and (turns[0].over or turns[0].due <= now):
+            turn = turns.popleft()
+            if not turn.over:
+                turn.over = True
+                turn.late()
+                self._fail()
+        if turns:
+            self._wake_in(turns[0].due - now)
+        else:
+            self._wake = 0.0
+
+    def _wake_in(self, seconds: float) -> None:
+        self._wake = self._loop.time() + seconds
+        self._loop.call_later(seconds, self._watch)
+
+    def _fail(self) -> None:
         why = f"it did not answer within {self.bound * 1000:g} ms"
         if self.breaker.fail(why) and self._link is not None:
             self._link.lose(why)
