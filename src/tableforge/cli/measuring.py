@@ -317,3 +317,44 @@ def servers_of_a_fleet() -> "Makers":
         return HaproxyServer(folder, port, configuration=proxies.haproxy(plan))
 
     return Makers(PostgresServer, RedisServer, InstanceServer, balancer)
+
+
+@bench.command()
+@click.option("--rooms", default=100_000, show_default=True, type=click.IntRange(0, 10_000_000))
+@click.option("--users", default=20_000, show_default=True, type=click.IntRange(1, 10_000_000))
+@click.option("--assets", default=1_000_000, show_default=True, type=click.IntRange(0, 100_000_000))
+@click.option(
+    "--designs",
+    default=20_000,
+    show_default=True,
+    type=click.IntRange(0, 10_000_000),
+    help="Half game systems, half templates.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same number makes the same.")
+@click.option("--add", is_flag=True, help="Also to a database that has rooms already.")
+@as_json_option
+def seed(
+    *, rooms: int, users: int, assets: int, designs: int, seed: int, add: bool, as_json: bool
+) -> None:
+    """Fill a database with made-up rooms, people, pictures' rows and designs, to measure what lists and searches take.
+
+    DATABASE_URL, or else TABLEFORGE_DATA, says which database; it needs no server. All of it is made, or nothing.
+    """
+    import asyncio
+
+    from tableforge.cli.conduct import settings
+    from tableforge.cli.keeping import Progress
+    from tableforge.ops.seed import Amounts
+    from tableforge.ops.seed import seed as fill
+
+    read = settings()
+    amounts = Amounts(rooms, users, assets, designs, seed)
+    place = read.database if read.database.chosen else read.storage.folder
+    with Progress() as progress:
+        asyncio.run(fill(place, amounts, add=add, progress=progress))
+    if as_json:
+        click.echo(json.dumps(amounts._asdict()))
+    else:
+        click.echo(
+            f"{rooms} rooms, {users} users, {assets} assets and {designs} designs are there."
+        )

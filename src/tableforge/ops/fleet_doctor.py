@@ -41,6 +41,8 @@ RIGHTS: Final = {
     "recovery_codes": "SELECT INSERT UPDATE",
     "invites": "SELECT INSERT UPDATE DELETE",
     "assets": "SELECT INSERT DELETE",
+    "designs": "SELECT INSERT UPDATE",
+    "design_versions": "SELECT INSERT",
     "asset_bytes": "SELECT INSERT UPDATE DELETE",
     "asset_chunks": "SELECT INSERT DELETE",
     "instances": "SELECT INSERT UPDATE DELETE",

@@ -376,6 +376,9 @@ class Move:
         await self._move_pictures()
         await self._move_table("recovery_codes")
         await self._move_table("sessions")
+        if self._only is None:
+            await self._move_table("designs")
+            await self._move_table("design_versions")
         return Moved(
             *(self._source.name, self._target.name, self._rooms),
             *(self._rows, self._pictures, self._lost),

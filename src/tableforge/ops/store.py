@@ -25,7 +25,7 @@ from tableforge.database.sqlite import (
     connect,
     form_of,
 )
-from tableforge.errors import StartRefused, Unavailable
+from tableforge.errors import Conflict, StartRefused, Unavailable
 from tableforge.eventlog.sqlite import SqliteEventLog
 from tableforge.library.asset_blobs import sync
 from tableforge.ops.stored import (
@@ -36,6 +36,7 @@ from tableforge.ops.stored import (
     StoredRow,
     StoredSnapshot,
     Unreadable,
+    WholeRoom,
     quoted,
 )
 
@@ -351,6 +352,46 @@ class SqliteStore:
             " ON CONFLICT DO NOTHING",
             rows,
         ).rowcount
+
+    async def add_rooms(self, rooms: Sequence[WholeRoom]) -> None:
+        """See `Store`."""
+        first = self._connection.execute("SELECT coalesce(max(num), 0) + 1 FROM rooms").fetchone()[
+            0
+        ]
+        numbered = list(enumerate(rooms, first))
+        self._connection.executemany(
+            "INSERT INTO rooms (num, id, epoch, name, visibility, tags, deleted_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(num, one.room.id, one.epoch, one.room.name, one.room.visibility),
+                    *(msgspec.json.encode(one.room.tags).decode(), one.room.deleted_at),
+                )
+                for num, one in numbered
+            ],
+        )
+        self._connection.executemany(
+            "INSERT INTO seats (user, room, role) VALUES (?, ?, ?)",
+            [(user, num, role) for num, one in numbered for user, role in one.seats],
+        )
+        self._connection.executemany(
+            "INSERT INTO events (room, seq, version, data, key, digest) VALUES (?, ?, ?, ?, ?, ?)",
+            [(num, *row) for num, one in numbered for row in one.events],
+        )
+
+    async def add_many(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """See `Store`."""
+        if await self.add_rows(table, rows) < len(rows):
+            raise Conflict("The database does not take this.", "Some of it is there already.")
+
+    @asynccontextmanager
+    async def unindexed(self) -> AsyncIterator[None]:
+        """Here the indexes are kept up: nothing is won without them."""
+        yield
+
+    async def settle(self) -> None:
+        """Have the planner know what there is, outside of a transaction."""
+        self._connection.execute("ANALYZE")
 
     def _num(self, room: str) -> int:
         """What stands for a room in the rows that are many."""

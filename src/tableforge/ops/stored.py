@@ -37,6 +37,15 @@ class StoredRow(NamedTuple):
     digest: bytes | None
 
 
+class WholeRoom(NamedTuple):
+    """A room with all that there is of it: who has a seat in which role, and its log."""
+
+    room: StoredRoom
+    epoch: str
+    seats: Sequence[tuple[str, str]]
+    events: Sequence[StoredRow]
+
+
 class StoredSnapshot(NamedTuple):
     """A room folded up to an offset, packed as it lies in the database."""
 
@@ -66,6 +75,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("id", "digest", "kind", "width", "height", "bytes", "uploader", "room", "name", "search"),
         *("tags", "created_ms"),
     ),
+    "designs": (
+        *("id", "kind", "owner", "name", "search", "visibility", "tags", "version", "created_ms"),
+        "updated_ms",
+    ),
+    "design_versions": ("design", "version", "form", "data", "created_ms"),
 }
 """What outlives a room, with the same columns in both databases; those that others refer to come first."""
 
@@ -133,4 +147,12 @@ class Store(Protocol):
 
     async def add_rows(self, table: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Add those rows that are not there, and return how many they were."""
+        ...
+
+    async def add_rooms(self, rooms: Sequence[WholeRoom]) -> None:
+        """Add many rooms at once, behind all others in age."""
+        ...
+
+    async def add_many(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Add many rows at once; raises Conflict where one of them is there."""
         ...
