@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from tableforge.api import assets as asset_routes
 from tableforge.api import caching as cache_routes
+from tableforge.api import care as care_routes
 from tableforge.api import database, health, imports, instances, pages, runs, systems
 from tableforge.api import rooms as room_routes
 from tableforge.api import sessions as session_routes
@@ -20,7 +21,7 @@ from tableforge.api.caller import Caller
 from tableforge.api.documents import openapi
 from tableforge.api.doorkeeper import Doorkeeper
 from tableforge.api.edge import Application, Edge
-from tableforge.api.house import Caching, House
+from tableforge.api.house import Caching, Caring, House
 from tableforge.api.orders import Orders
 from tableforge.api.problems import allow, answer_problem
 from tableforge.api.showcase import Showcase
@@ -47,6 +48,7 @@ ROUTES: Final[list[HTTPRouteHandler]] = [
     *systems.ROUTES,
     *instances.ROUTES,
     *runs.ROUTES,
+    *care_routes.ROUTES,
     *database.ROUTES,
     *cache_routes.ROUTES,
     *pages.ROUTES,
@@ -91,6 +93,7 @@ def create_app(
     orders: Orders,
     observed: Observed,
     caching: Caching,
+    caring: Caring,
 ) -> Application:
     """The ASGI application over the parts of one server. It starts and stops nothing: whoever made the parts does.
 
@@ -118,6 +121,7 @@ def create_app(
         orders=orders,
         observed=observed,
         caching=caching,
+        caring=caring,
     )
     app = Litestar(
         route_handlers=[options_of(ROUTES), *ROUTES],

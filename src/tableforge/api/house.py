@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from tableforge.api.caller import Caller
 from tableforge.api.doorkeeper import Doorkeeper
+from tableforge.api.maintenance import Caretaker
 from tableforge.api.orders import Orders
+from tableforge.api.schedules import Scheduler
 from tableforge.api.showcase import Showcase
 from tableforge.api.uploads import Inbox
 from tableforge.api.web_client import WebClient
@@ -34,6 +36,14 @@ class Caching:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caring:
+    """Who cares for the database, and what is begun by itself."""
+
+    caretaker: Caretaker
+    scheduler: Scheduler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class House:
     """The parts behind the edge.
 
@@ -59,6 +69,7 @@ class House:
     orders: Orders
     observed: Observed
     caching: Caching
+    caring: Caring
 
 
 def house_of(request: Caller) -> House:

@@ -17,6 +17,7 @@ from tableforge.api.orders import Orders
 from tableforge.api.uploads import Inbox
 from tableforge.api.websocket import Endpoint
 from tableforge.bootstrap.caching import caching
+from tableforge.bootstrap.care import caring
 from tableforge.bootstrap.fleet import Fleet, myself
 from tableforge.bootstrap.stores import Store, embedded, shared
 from tableforge.config import Settings
@@ -30,6 +31,7 @@ from tableforge.library.invites import Invites
 from tableforge.library.runs import Runs
 from tableforge.library.sessions import Sessions
 from tableforge.library.systems import Designs
+from tableforge.rooms.cached import CachedRooms
 from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.service import RoomService
 from tableforge.telemetry import COUNTERS
@@ -82,8 +84,10 @@ async def assemble(
         fleet = Fleet(settings, store, hub, audience) if is_fleet else None
         cached, regions = await around.enter_async_context(caching(settings, store, fleet))
 
+        cached_rooms = CachedRooms(store.log, cached.cache, regions)
         engine = RoomEngine(
             store.log,
+            cached_rooms,
             RoomBounds(
                 recent_events=settings.rooms.recent_events,
                 recent_bytes=settings.rooms.recent_bytes,
@@ -99,10 +103,12 @@ async def assemble(
             peers=fleet.follower if fleet is not None else None,
         )
         assets = Assets(
-            store.database, store.pictures, room_max_bytes=settings.uploads.room_max_bytes
+            *(store.database, store.pictures, cached.cache, regions),
+            room_max_bytes=settings.uploads.room_max_bytes,
         )
         rooms = RoomService(
             store.log,
+            cached_rooms,
             engine,
             recovery_events=settings.rooms.recovery_events,
             online=audience.online,
@@ -154,6 +160,7 @@ async def assemble(
             )
             orders = Orders(Runs(store.database, instance=settings.serving.instance_id))
             stack.push_async_callback(orders.close)
+            cared = await stack.enter_async_context(caring(settings, store, orders, steward, ready))
             gateway = Gateway(
                 GatewaySettings(
                     ping_seconds=round(settings.sockets.ping_seconds),
@@ -199,6 +206,7 @@ async def assemble(
                     steward=steward,
                     orders=orders,
                     caching=cached,
+                    caring=cared,
                     observed=store.observed,
                 ),
                 ready=ready,

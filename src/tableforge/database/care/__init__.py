@@ -29,7 +29,7 @@ class Deed(NamedTuple):
 class Finding(Struct, frozen=True):
     """One thing to mend: `mend` is the SQL or setting that does it, `cost` what it takes, `evidence` why we think so.
 
-    `safe` is whether an order of the operator applies it by itself.
+    `safe` is whether an order of the operator applies it by itself; `table` and `index` name what it is about, where it is.
     """
 
     what: str
@@ -37,6 +37,8 @@ class Finding(Struct, frozen=True):
     mend: str
     cost: str
     safe: bool
+    table: str = ""
+    index: str = ""
 
 
 class Card(Struct, frozen=True):

@@ -145,6 +145,8 @@ def _unused(rows: Sequence[Row], _: Bounds) -> Iterator[Finding]:
             f"DROP INDEX CONCURRENTLY {quoted(index)}",
             "none, if no standby reads by it and it is not for something rare",
             safe=False,
+            table=table,
+            index=index,
         )
 
 
@@ -156,6 +158,8 @@ def _invalid(rows: Sequence[Row], _: Bounds) -> Iterator[Finding]:
             f"REINDEX INDEX CONCURRENTLY {quoted(index)}",
             "reads the table twice; blocks nobody",
             safe=False,
+            table=table,
+            index=index,
         )
 
 

@@ -88,6 +88,8 @@ def unused(
             f"DROP INDEX {quoted(index.name)}",
             "none, if it is not for something rare",
             safe=False,
+            table=index.table,
+            index=index.name,
         )
         for index in form.indexes
         if not index.bound and index.name not in meant and f"INDEX {index.name} " not in f"{lines} "

@@ -195,7 +195,7 @@ class PostgresCare:
             findings = [
                 one
                 for one in question.read(rows, self._bounds)
-                if question.name != "unused indexes" or one.what.split()[1] not in meant
+                if question.name != "unused indexes" or one.index not in meant
             ]
             return findings, question.good if not findings else f"{len(findings)} to look at."
 
@@ -425,8 +425,7 @@ class PostgresCare:
                 "skipped",
                 f"It is for you to decide. {finding.evidence}",
             )
-        index = finding.what.split()[1]
-        table = finding.what.split()[3]
+        index, table = finding.index, finding.table
         if not await connection.fetchval(MAY_OWN, quoted(table)):
             return await not_owner(connection, finding.mend, table)
         entry = await self._ledger.begin(

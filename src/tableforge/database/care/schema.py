@@ -95,6 +95,8 @@ def needless(form: Form, *, keep: frozenset[str], concurrently: bool) -> Iterato
             f"DROP INDEX {'CONCURRENTLY ' if concurrently else ''}{quoted(one.name)}",
             "none: what reads it can read the other one",
             safe=equal and one.name not in keep,
+            table=one.table,
+            index=one.name,
         )
 
 

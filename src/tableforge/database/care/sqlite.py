@@ -299,7 +299,7 @@ class SqliteCare:
                 "skipped",
                 f"It is for you to decide. {finding.evidence}",
             )
-        index, table = finding.what.split()[1], finding.what.split()[3]
+        index, table = finding.index, finding.table
         entry = await self._ledger.begin(
             finding.mend, index=index, table=table, statement="", before_ms=0.0
         )

@@ -1,0 +1,88 @@
+"""The care of the database as orders: by the operator's hand, and by the schedule when there is little to do."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from tableforge.api.orders import Order, Tell
+from tableforge.database.care import Care, Deed, Wish
+from tableforge.database.care.ledger import Ledger
+from tableforge.library.retention import Retention
+from tableforge.library.runs import Action
+
+OPTIMIZE = "optimize database"
+MAINTENANCE = "maintenance"
+MAINTAIN_SECONDS = 1_800.0
+FORGET_SECONDS = 300.0
+PUT_OFF_SECONDS = 60.0
+PUT_OFF_AT_MOST_SECONDS = 4 * 3_600.0
+LEAST_KEPT_SECONDS = 86_400.0
+"""A command's id is known for this long at least, whatever the settings say."""
+OTHERS = "Another order or another instance of the fleet cares for the database now."
+
+
+class Caretaker:
+    """Carries out what an order or a schedule says, one at a time in the whole fleet.
+
+    `busy` says why now is a bad time, or nothing.
+    """
+
+    def __init__(
+        self,
+        care: Care,
+        ledger: Ledger,
+        retention: Retention,
+        *,
+        busy: Callable[[], str],
+        ids_kept_seconds: float,
+        put_off_seconds: float = PUT_OFF_SECONDS,
+    ) -> None:
+        self.care = care
+        self.ledger = ledger
+        self._retention = retention
+        self._busy = busy
+        self._ids_kept = ids_kept_seconds
+        self._put_off = put_off_seconds
+
+    def optimize(self, wish: Wish | None) -> Order:
+        """The order to mend what can be mended safely, or to try one index."""
+
+        async def order(tell: Tell) -> Sequence[Action]:
+            async with self.care.alone() as alone:
+                if not alone:
+                    return [Action(OPTIMIZE, "", "", "skipped", OTHERS)]
+                return actions_of(await self.care.optimize(tell, wish=wish))
+
+        return order
+
+    async def maintain(self, tell: Tell) -> Sequence[Action]:
+        """Clean, check a sample, prune; put off while there is much to do."""
+        deadline = monotonic() + PUT_OFF_AT_MOST_SECONDS
+        put_off = ""
+        while why := self._busy():
+            put_off = why
+            if monotonic() >= deadline:
+                after = f"There was too much to do for {PUT_OFF_AT_MOST_SECONDS / 3600:.0f} hours: {why}."
+                return [Action(MAINTENANCE, "", "", "skipped", after)]
+            tell(f"put off: {why}")
+            await asyncio.sleep(self._put_off)
+        async with self.care.alone() as alone:
+            if not alone:
+                return [Action(MAINTENANCE, "", "", "skipped", OTHERS)]
+            waited = [Action("wait for a quiet time", put_off, "", "done", "")] if put_off else []
+            deeds = await self.care.maintain(tell, within_seconds=MAINTAIN_SECONDS)
+            pruned = await self._retention.prune(tell)
+            if self._ids_kept:
+                kept = timedelta(seconds=max(self._ids_kept, LEAST_KEPT_SECONDS))
+                before = (datetime.now(UTC) - kept).strftime("%Y-%m-%dT%H:%M:%S")
+                forgotten = await self.care.forget_keys(
+                    tell, before=before, within_seconds=FORGET_SECONDS
+                )
+                pruned.append(Action(*forgotten))
+            return [*waited, *actions_of(deeds), *pruned]
+
+
+def actions_of(deeds: Sequence[Deed]) -> list[Action]:
+    """What was done, as it is told."""
+    return [Action(*deed) for deed in deeds]

@@ -1,0 +1,71 @@
+"""The care of the database, wired to the server that it must not disturb."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+
+from tableforge.api.house import Caring
+from tableforge.api.maintenance import MAINTENANCE, Caretaker
+from tableforge.api.orders import Orders
+from tableforge.api.schedules import Schedule, Scheduler
+from tableforge.bootstrap.stores import Store
+from tableforge.config import Settings
+from tableforge.errors import StartRefused
+from tableforge.hub.steward import Steward
+from tableforge.library.retention import Retention
+from tableforge.library.schedules import ScheduleTurns
+from tableforge.telemetry import COUNTERS
+
+BUSY_CPU = 0.8
+BUSY_LAG_MS = 250.0
+BUSY_POOL = 0.8
+
+
+def busy(steward: Steward, pool_max: int) -> str:
+    """Why now is a bad time to care for the database, or nothing: an instance, or our pool, has much to do."""
+    for one in steward.listing():
+        if one.alive and one.load.cpu > BUSY_CPU:
+            return f"instance {one.id} uses {one.load.cpu:.0%} of its core"
+        if one.alive and one.load.loop_lag_ms > BUSY_LAG_MS:
+            return f"instance {one.id} is behind by {one.load.loop_lag_ms:.0f} ms"
+    if pool_max and COUNTERS.pool_busy >= pool_max * BUSY_POOL:
+        return f"{COUNTERS.pool_busy} of {pool_max} connections to the database are in use"
+    return ""
+
+
+@contextlib.asynccontextmanager
+async def caring(
+    settings: Settings,
+    store: Store,
+    orders: Orders,
+    steward: Steward,
+    ready: "asyncio.Task[None]",
+) -> AsyncIterator[Caring]:
+    """Care for the database, and begin what is scheduled once the server is `ready`."""
+    is_fleet = settings.database.chosen
+    caretaker = Caretaker(
+        store.care,
+        store.ledger,
+        Retention(store.database, has_notices=is_fleet),
+        busy=partial(busy, steward, settings.database.pool_max if is_fleet else 0),
+        ids_kept_seconds=settings.care.command_ids_kept_seconds,
+    )
+    scheduler = Scheduler(
+        [Schedule(MAINTENANCE, settings.care.maintenance, caretaker.maintain)],
+        ScheduleTurns(store.database),
+        orders,
+        zone=settings.care.zone,
+    )
+
+    async def run() -> None:
+        with contextlib.suppress(StartRefused):
+            await asyncio.shield(ready)
+            await scheduler.run()
+
+    task = asyncio.create_task(run())
+    try:
+        yield Caring(caretaker=caretaker, scheduler=scheduler)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
