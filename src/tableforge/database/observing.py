@@ -361,6 +361,10 @@ class Observer:
             waited_for=[one.statement or one.application for one in example.blockers],
         )
 
+    def texts(self) -> dict[str, str]:
+        """The texts that have run, with their names."""
+        return self._texts.copy()
+
     def name_of(self, text: str) -> str | None:
         """The name of a statement of ours with this text, or this beginning where the server cut it off."""
         name = self._texts.get(text)
