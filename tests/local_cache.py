@@ -7,6 +7,8 @@ from tableforge.cache.coherence import Tell
 from tableforge.cache.policies import Policies, policies
 from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import CacheKnobs
+from tableforge.eventlog import EventLog
+from tableforge.rooms.cached import CachedRooms
 
 KNOBS = CacheKnobs()
 POLICIES: Policies = policies(KNOBS)
@@ -20,3 +22,8 @@ def local_cache(*, entries: int = KNOBS.app_entries) -> TwoLevelCache:
 def cache_on(shared: Shared | None, *, tell: Tell | None = None) -> TwoLevelCache:
     """One instance's cache in front of a shared level; `start` and `close` it."""
     return TwoLevelCache(POLICIES.all(), KNOBS, shared=shared, tell=tell)
+
+
+def cached_rooms(log: EventLog) -> CachedRooms:
+    """What the rooms of one server read through a cache in memory alone."""
+    return CachedRooms(log, local_cache(), POLICIES)

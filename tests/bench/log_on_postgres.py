@@ -27,6 +27,7 @@ from tableforge.ops.servers import PostgresServer, scratch
 from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.live import Reply
 from tableforge.rooms.service import RoomService
+from tests.local_cache import cached_rooms
 from tests.services import run_sql
 
 BOUNDS = RoomBounds(
@@ -101,8 +102,10 @@ async def single_ms(log: PostgresEventLog, seconds: int) -> float:
 
 async def busy(log: PostgresEventLog, rooms: int, in_flight: int, seconds: int) -> dict[str, float]:
     """All rooms busy, each with so many commands under way; figures in milliseconds."""
+    cached = cached_rooms(log)
     engine = RoomEngine(
         log,
+        cached,
         BOUNDS,
         publish=nobody,
         listened=lambda room: True,
@@ -117,6 +120,7 @@ async def busy(log: PostgresEventLog, rooms: int, in_flight: int, seconds: int) 
 
     service = RoomService(
         log,
+        cached,
         engine,
         recovery_events=5_000,
         online=lambda room: frozenset(),

@@ -30,6 +30,7 @@ from tableforge.library.asset_objects import ObjectBlobs
 from tableforge.library.asset_stores import FolderBytes, SharedBytes
 from tableforge.library.assets import GRACE_SECONDS, Asset, AssetBytes, Assets
 from tableforge.ops.servers import PostgresServer
+from tests.local_cache import POLICIES, local_cache
 from tests.services import run_sql
 
 ROOM_BYTES = 12_000_000
@@ -70,7 +71,9 @@ class Instance:
         self.incoming.mkdir(parents=True)
         self._engine = engine
         self.bytes = engine(GRACE_SECONDS)
-        self.assets = Assets(database, self.bytes, room_max_bytes=ROOM_BYTES)
+        self.assets = Assets(
+            *(database, self.bytes, local_cache(), POLICIES), room_max_bytes=ROOM_BYTES
+        )
         self._count = 0
 
     def picture(self, content: bytes = b"a picture") -> Picture:
@@ -96,7 +99,9 @@ class Instance:
 
     async def sweep_long_after(self) -> int:
         """A sweep to which all that there is has outlived its grace, whatever the grain of the store's clock."""
-        return await Assets(self.database, self._engine(-1.0), room_max_bytes=0).sweep()
+        return await Assets(
+            *(self.database, self._engine(-1.0), local_cache(), POLICIES), room_max_bytes=0
+        ).sweep()
 
 
 class Fleet:

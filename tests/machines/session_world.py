@@ -20,6 +20,7 @@ from tableforge.library.sessions import Session as SignIn
 from tableforge.protocol.close_codes import CloseCode
 from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.service import RoomService
+from tests.local_cache import cached_rooms
 
 TURNS = 40
 """Loop turns after which everything that does not wait for the disk has settled."""
@@ -71,8 +72,10 @@ class Server:
     def __init__(self, log: SlowLog) -> None:
         self.hub = Hub()
         audience = Audience(self.hub)
+        cached = cached_rooms(log)
         self.engine = RoomEngine(
             log,
+            cached,
             RoomBounds(
                 recent_events=3,
                 recent_bytes=1_000_000,
@@ -88,6 +91,7 @@ class Server:
         )
         self.rooms = RoomService(
             log,
+            cached,
             self.engine,
             recovery_events=25,
             online=audience.online,

@@ -19,6 +19,7 @@ from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.following import Follower
 from tableforge.rooms.live import Reply
 from tableforge.rooms.service import RoomService
+from tests.local_cache import cached_rooms
 from tests.simulation.process import Process
 from tests.simulation.storage import SimulatedLog
 
@@ -203,8 +204,10 @@ class Server:
             deleted=audience.deleted,
             forgotten=lambda room: None,
         )
+        cached = cached_rooms(self.log)
         self.engine = RoomEngine(
             self.log,
+            cached,
             BOUNDS,
             publish=audience.hear,
             listened=audience.listened,
@@ -213,6 +216,7 @@ class Server:
         )
         self.rooms = RoomService(
             self.log,
+            cached,
             self.engine,
             recovery_events=RECOVERY_EVENTS,
             online=audience.online,

@@ -29,9 +29,11 @@ class Showcase:
         for room in tried:
             if await self._shows(room, asset, user):
                 return
-        for room in await self._rooms.rooms_with_seat(user):
-            if room not in tried and await self._shows(room, asset, user):
-                return
+        for look in (self._rooms.likely_rooms, self._rooms.rooms_with_seat):
+            for room in await look(user):
+                if room not in tried and await self._shows(room, asset, user):
+                    return
+                tried.append(room)
         raise NotFound("There is no such asset.")
 
     async def _shows(self, room: str, asset: Asset, user: str) -> bool:

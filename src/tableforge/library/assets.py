@@ -10,11 +10,15 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct, structs
 
+from tableforge.cache import Built, Cache
+from tableforge.cache.policies import AssetRow, Policies, Rows
 from tableforge.database import Database, Row, Statement
 from tableforge.database.finding import Listing, listing, page
 from tableforge.errors import Malformed, NotFound, TooLarge
@@ -27,6 +31,8 @@ NAME_CHARACTERS = 200
 TAGS_AN_ASSET = 20
 TAG_CHARACTERS = 40
 LISTED_AT_MOST = 200
+LONGEST_ID = 64
+"""What is longer is the id of nothing."""
 GRACE_SECONDS = 3_600.0
 """Bytes without a row are left alone for this long: their row may be on its way."""
 ADDED_AT_ONCE = 64
@@ -150,8 +156,18 @@ class AssetBytes(Protocol):
         ...
 
 
+def user_tag(user: str) -> str:
+    """What lists of a user's uploads are tagged with."""
+    return f"assets_of_user:{user}"
+
+
+def room_tag(room: str) -> str:
+    """What lists of the uploads into a room are tagged with."""
+    return f"assets_of_room:{room}"
+
+
 class Assets:
-    """The repository of assets.
+    """The repository of assets. What is known of them is read through `cache`; the bytes are not.
 
     `room_max_bytes` bounds what one room keeps, and what one user keeps outside of rooms. Every method raises
     Unavailable when the database or the disk fails; then nothing was changed.
@@ -161,12 +177,17 @@ class Assets:
         self,
         database: Database,
         stored: AssetBytes,
+        cache: Cache,
+        policies: Policies,
         *,
         room_max_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._stored = stored
+        self._cache = cache
+        self._rows = policies.asset_metadata
+        self._lists = policies.query_results
         self._room_max_bytes = room_max_bytes
         self._clock = clock
         self._lanes = [asyncio.Lock() for _ in range(ADDED_AT_ONCE)]
@@ -203,16 +224,25 @@ class Assets:
                 if not await self._insert(asset):
                     await self._discard_unless_used(asset)
                     raise self._no_space(asset)
+            self._changed(asset)
         finally:
             await asyncio.to_thread(remove_files, picture.path, picture.thumbnail_path)
         return asset
 
     async def find(self, asset_id: str) -> Asset:
         """Look an asset up; raises NotFound. Who may see it is not decided here."""
-        rows = await self._database.read(FIND_ASSET, printable(asset_id))
-        if not rows:
+        asset_id = printable(asset_id)
+
+        async def load() -> Built[AssetRow] | None:
+            rows = await self._database.read(FIND_ASSET, asset_id)
+            return Built(AssetRow(*structs.astuple(asset_of(rows[0])))) if rows else None
+
+        found = None
+        if len(asset_id) <= LONGEST_ID:
+            found = await self._cache.get(self._rows, asset_id, load)
+        if found is None:
             raise NotFound(NO_SUCH_ASSET)
-        return asset_of(rows[0])
+        return Asset(*structs.astuple(found))
 
     async def uploaded_by(self, asset_id: str, user: str) -> bool:
         """Whether this user sent the asset; False as well for one that never was."""
@@ -225,13 +255,13 @@ class Assets:
         self, user: str, *, text: str = "", tag: str = "", limit: int = 50, after: str = ""
     ) -> AssetPage:
         """What a user uploaded, filtered by a part of the name and by a tag; `after` is a page's `next`."""
-        return await self._list(LIST_OF_USER, user, text, tag, limit, after)
+        return await self._list(LIST_OF_USER, user_tag(user), user, text, tag, limit, after)
 
     async def list_of_room(
         self, room: str, *, text: str = "", tag: str = "", limit: int = 50, after: str = ""
     ) -> AssetPage:
         """What was uploaded into a room; see `list_of_user`."""
-        return await self._list(LIST_OF_ROOM, room, text, tag, limit, after)
+        return await self._list(LIST_OF_ROOM, room_tag(room), room, text, tag, limit, after)
 
     async def file_of(self, asset: Asset, *, thumbnail: bool = False) -> Path:
         """The file to serve, which never changes; raises NotFound when it is lost."""
@@ -241,6 +271,7 @@ class Assets:
         """Take back an asset that nothing refers to, and its bytes unless another upload has the same."""
         async with self._lane(asset.digest):
             await self._database.write(DELETE_ASSET, asset.id)
+            self._changed(asset)
             await self._discard_unless_used(asset)
 
     async def sweep(self) -> int:
@@ -272,6 +303,13 @@ class Assets:
         owner = f"room {asset.room}" if asset.room is not None else f"user {asset.uploader}"
         return (await self._database.write_all([(LOCK_OWNER, (owner,)), (INSERT_ASSET, row)]))[-1]
 
+    def _changed(self, asset: Asset) -> None:
+        """An asset has come or gone."""
+        self._cache.drop(self._rows, asset.id)
+        self._cache.drop_tag(user_tag(asset.uploader))
+        if asset.room is not None:
+            self._cache.drop_tag(room_tag(asset.room))
+
     async def _is_used(self, digest: str) -> bool:
         return bool(await self._database.read(IS_DIGEST_USED, digest))
 
@@ -288,19 +326,29 @@ class Assets:
         )
 
     async def _list(
-        self, listed: Listing, owner: str, text: str, tag: str, limit: int, after: str
+        self, listed: Listing, owned: str, owner: str, text: str, tag: str, limit: int, after: str
     ) -> AssetPage:
         limit = max(1, min(limit, LISTED_AT_MOST))
         part, tag = printable(text).casefold(), printable(tag).casefold()
-        found = await page(
-            *(self._database.read, listed, owner, part, tag, *position_of(after)),
-            limit=limit,
-            part=part,
-            tag=tag,
+        behind = position_of(after)
+
+        async def load() -> Built[Rows]:
+            found = await page(
+                *(self._database.read, listed, owner, part, tag, *behind),
+                limit=limit,
+                part=part,
+                tag=tag,
+            )
+            last = asset_of(found.last) if found.last is not None else None
+            return Built(Rows(tuple(found.rows), f"{last.created_ms}.{last.id}" if last else None))
+
+        question = msgspec.json.encode((listed.walk.name, owner, part, tag, behind, limit))
+        found = await self._cache.get(
+            self._lists, blake2b(question, digest_size=16).hexdigest(), load, tags=(owned,)
         )
-        assets = tuple(map(asset_of, found.rows))
-        last = asset_of(found.last) if found.last is not None else None
-        return AssetPage(assets, f"{last.created_ms}.{last.id}" if last else None)
+        assert found is not None  # an empty page is one as well
+        following = found.next if isinstance(found.next, str) else None
+        return AssetPage(tuple(map(asset_of, found.rows)), following)
 
 
 def asset_of(row: Row) -> Asset:

@@ -5,11 +5,11 @@ does the rest. Everything else (loading, recovery, listings) may wait.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from bisect import insort
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import count
 from typing import Any
@@ -34,12 +34,13 @@ from tableforge.eventlog import (
     EventLog,
     Facts,
     Found,
-    Snapshot,
     StoredEvent,
     StreamMissing,
     VersionConflict,
 )
 from tableforge.protocol import codec
+from tableforge.rooms.cached import CachedRooms
+from tableforge.rooms.given import Clock, Randomness
 from tableforge.rooms.limits import TokenBuckets
 from tableforge.rooms.live import Answer, Entry, LiveRoom, Peers, Publish, Reply, Waiting
 from tableforge.rooms.loading import PAGE, Pause, load
@@ -55,6 +56,9 @@ WAITING_MAX = 5_000
 
 UNLOADED_WITHOUT_SNAPSHOT = 100
 """A room with fewer new events than this is folded from its last snapshot quickly enough."""
+
+LEFT_SECONDS = 3.0
+"""How long an instance that ends gives to handing its rooms to the cache."""
 
 FACTUAL = (RoomCreated, RoomChanged, MemberJoined, MemberChanged, MemberRemoved)
 """Events after which listings know something new."""
@@ -72,41 +76,6 @@ class RoomBounds(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float
     commands_rate: float
     commands_burst: float
-
-
-class Randomness:
-    """Fresh random bytes for decisions, drawn from the system in blocks to spare a system call for each command."""
-
-    SIZE = 16
-    BLOCK = 4096
-
-    def __init__(self) -> None:
-        self._block = b""
-        self._at = 0
-
-    def draw(self) -> bytes:
-        """16 bytes that nobody has seen before."""
-        if self._at >= len(self._block):
-            self._block, self._at = secrets.token_bytes(self.BLOCK), 0
-        self._at += self.SIZE
-        return self._block[self._at - self.SIZE : self._at]
-
-
-class Clock:
-    """The time as events carry it: RFC 3339, UTC, milliseconds; formatted once a millisecond."""
-
-    def __init__(self) -> None:
-        self._millisecond = 0
-        self._text = ""
-
-    def now(self) -> str:
-        """The present time."""
-        millisecond = time.time_ns() // 1_000_000
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            moment = datetime.fromtimestamp(millisecond / 1000, UTC)
-            self._text = moment.isoformat(timespec="milliseconds")[:-6] + "Z"
-        return self._text
 
 
 def command_key(room: str, user: str, command_id: str) -> bytes:
@@ -155,6 +124,7 @@ class RoomEngine:
     def __init__(
         self,
         log: EventLog,
+        cached: CachedRooms,
         bounds: RoomBounds,
         *,
         publish: Publish,
@@ -163,6 +133,8 @@ class RoomEngine:
         peers: Peers | None = None,
     ) -> None:
         self._log = log
+        self._cached = cached
+        self._happened = cached.happened
         self._invalidated = invalidated
         self._peers = peers
         self._origin = peers.origin if peers is not None else ""
@@ -344,6 +316,10 @@ class RoomEngine:
         if failure is not None:
             self._failed(entry, failure)
             return
+        if entry.facts is not None:
+            self._cached.changed(live.durable, entry.after)
+        else:
+            self._happened(live.tag)
         live.durable = entry.after
         publish = self._publish
         if live.dropped:
@@ -361,6 +337,8 @@ class RoomEngine:
         COMMANDS.observe(time.monotonic() - entry.began)
         if self._peers is not None:
             self._peers.appended(entry)
+            if entry.opens is not None:
+                self._chore(self._cached.place(live))
         if live.turns is not None:
             now = time.monotonic()
             self._appends.took(now - entry.sent)
@@ -370,7 +348,7 @@ class RoomEngine:
         # Of all instances, the one whose command passes the mark saves.
         every = self._bounds.snapshot_every
         if entry.last // every > entry.expected // every:
-            self._chore(self._save(live))
+            self._chore(self._cached.save(live))
 
     def _appended_to_dropped(self, entry: Entry) -> None:
         """A command ended after its room left memory: whoever holds the room by now reads it from the log."""
@@ -471,6 +449,10 @@ class RoomEngine:
                 overtaken += self._withdraw(live)
                 live.give_up()
             live.ring.append(viewed)
+            if isinstance(event, FACTUAL):
+                self._cached.changed(before, after)
+            else:
+                self._cached.heard(live)
             self._publish(live, viewed, event)
 
     def _withdraw(self, live: LiveRoom) -> list[Waiting]:
@@ -651,6 +633,7 @@ class RoomEngine:
         live = LiveRoom(
             room,
             epoch=secrets.token_hex(8),
+            server="" if self._peers is None else None,
             ring=self._ring(),
             saved=0,
             now=time.monotonic(),
@@ -701,7 +684,10 @@ class RoomEngine:
                 return await asyncio.shield(task)
 
     async def _load(self, room: str) -> LiveRoom:
-        loaded = await load(self._log, room, self._ring())
+        loaded = await load(
+            *(self._log, self._cached, room, self._ring()),
+            snapshot_every=self._bounds.snapshot_every,
+        )
         if loaded is None:
             raise StreamMissing(room)  # a room that is none takes nobody's place
         if len(self._live) >= self._bounds.in_memory:
@@ -709,6 +695,7 @@ class RoomEngine:
         live = LiveRoom(
             loaded.room,
             epoch=loaded.epoch,
+            server=loaded.server,
             ring=loaded.ring,
             saved=loaded.saved,
             now=time.monotonic(),
@@ -731,7 +718,7 @@ class RoomEngine:
                 f"{len(self._live)} rooms are in use on this server, as many as ROOMS_IN_MEMORY allows.",
                 "Try again later, or raise ROOMS_IN_MEMORY.",
             )
-        self.drop(min(idle, key=lambda live: live.used))
+        self._unload(min(idle, key=lambda live: live.used))
 
     def _busy(self, live: LiveRoom) -> bool:
         return bool(live.pending or live.waiting or live.held or live.behind) or self._listened(
@@ -764,19 +751,14 @@ class RoomEngine:
         for live in [
             room for room in self._live.values() if room.used < oldest and not self._busy(room)
         ]:
-            self.drop(live)
-            if live.durable.version - live.saved >= UNLOADED_WITHOUT_SNAPSHOT:
-                self._chore(self._save(live))
+            self._unload(live)
 
-    async def _save(self, live: LiveRoom) -> None:
-        room, before = live.durable, live.saved
-        live.saved = room.version
-        data = await asyncio.to_thread(codec.encode_room, room)
-        try:
-            await self._log.save_snapshot(room.id, Snapshot(room.version, codec.ROOM_FORM, data))
-        except Unavailable as unavailable:
-            live.saved = before  # nothing hangs on it; the next one will do
-            log.warning("a snapshot was not saved", room=room.id, reason=str(unavailable))
+    def _unload(self, live: LiveRoom) -> None:
+        self.drop(live)
+        if live.durable.version - live.saved >= UNLOADED_WITHOUT_SNAPSHOT:
+            self._chore(self._cached.save(live))
+        else:
+            self._chore(self._cached.keep(live))
 
     @property
     def rooms_in_memory(self) -> int:
@@ -784,8 +766,18 @@ class RoomEngine:
         return len(self._live)
 
     async def close(self) -> None:
-        """Wait for what is under way, at most ten seconds."""
+        """Wait for what is under way, at most ten seconds, and leave the rooms to the other instances' cache."""
         async with asyncio.timeout(10):
             await self._log.wait_for_idle()
             while self._chores:
                 await asyncio.wait(set(self._chores))
+        if self._peers is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEFT_SECONDS):
+                    await self._leave()
+
+    async def _leave(self) -> None:
+        pause = Pause()
+        for live in sorted(self._live.values(), key=lambda live: -live.used):
+            await self._cached.keep(live)
+            await pause.now_and_then()

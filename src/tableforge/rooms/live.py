@@ -19,6 +19,12 @@ from tableforge.eventlog import Append
 from tableforge.rooms.turns import Turns
 from tableforge.rooms.views import Ring, Viewed
 
+
+def room_tag(room: str) -> str:
+    """What everything in the cache is tagged with that tells of this room's newest event."""
+    return f"room:{room}"
+
+
 REMEMBERED_COMMANDS = 1000
 """How many commands of a room are answered again from memory; older ones are looked up in the log."""
 
@@ -83,18 +89,30 @@ class LiveRoom:
     holds up to `wanted`, `behind` is the task that reads it. Commands lie in `waiting`, in their order, until that has ended
     and it is this instance's turn to write (`turns`, None when a server is alone); `timer` wakes them then. `doubted` are the
     commands of each user of which the log is asked whether they were refused rightly, `held` those that came behind.
+    `server` is which server of the database holds the log (see `Head`), None before it was asked; `tag` is what lists that
+    show the room are tagged with.
     """
 
     __slots__ = (
         "behind", "doubted", "dropped", "durable", "epoch", "head", "held", "id", "life", "pending", "recent", "ring",
-        "saved", "timer", "turns", "used", "waiting", "wanted",
+        "saved", "server", "tag", "timer", "turns", "used", "waiting", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, room: Room, *, epoch: str, ring: Ring, saved: int, now: float, turns: Turns | None
+        self,
+        room: Room,
+        *,
+        epoch: str,
+        server: str | None,
+        ring: Ring,
+        saved: int,
+        now: float,
+        turns: Turns | None,
     ) -> None:
         self.id = room.id
+        self.tag = room_tag(room.id)
         self.epoch = epoch
+        self.server = server
         self.head = room
         self.durable = room
         self.ring = ring

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from tableforge.domain.decider import evolve
 from tableforge.domain.state import Room
-from tableforge.eventlog import EventLog, Snapshot
+from tableforge.eventlog import EventLog
 from tableforge.protocol import codec
+from tableforge.rooms.cached import CachedRooms, base
 from tableforge.rooms.views import Ring, Viewed, fold, view
 
 PAGE = 500
@@ -19,45 +20,35 @@ FILLING_SECONDS = 0.3
 
 
 class Loaded(NamedTuple):
-    """A room as the log has it, with the newest events as they were seen; `saved` is its newest snapshot's offset."""
+    """A room as the log has it, with the newest events as they were seen; `saved` is its newest snapshot's offset, as far as
+    that is known."""
 
     room: Room
     epoch: str
+    server: str
     ring: Ring
     saved: int
 
 
-async def base(log: EventLog, room: str, offset: int) -> Room:
-    """The room at the newest readable snapshot that is not newer than `offset`; the empty room if there is none."""
-    at = offset
-    while (snapshot := await log.snapshot_at(room, at)) is not None:
-        state = await decoded(snapshot)
-        if state is not None:
-            return state
-        at = snapshot.offset - 1
-    return Room(room)
-
-
-async def decoded(snapshot: Snapshot) -> Room | None:
-    """A snapshot's room, or None when its form cannot be read any more; a big one is decoded beside the loop."""
-    if len(snapshot.data) < 100_000:
-        return codec.decode_room(snapshot.version, snapshot.data)
-    return await asyncio.to_thread(codec.decode_room, snapshot.version, snapshot.data)
-
-
-async def load(log: EventLog, room: str, ring: Ring) -> Loaded | None:
+async def load(
+    log: EventLog, cached: CachedRooms, room: str, ring: Ring, *, snapshot_every: int
+) -> Loaded | None:
     """Fold a room up to its newest event; None if there is no such stream.
 
-    The ring is filled on the way, unless that takes too long: then whoever was cut off is served from the log.
+    A room of which the cache has the newest state costs one question, where its log ends. The ring is filled from what is
+    folded, unless that takes too long: then whoever was cut off is served from the log.
     """
     head = await log.head(room)
     if head is None:
         return None
-    # A little further back than needed, so that those who were cut off find their events in memory.
-    state = await base(log, room, max(0, head.offset - ring.events))
-    saved = state.version
+    # From the log a little further back than needed, so that those who were cut off find their events in memory.
+    state, saved = await cached.base(
+        room, head, kept_back=ring.events, reach=ring.events + snapshot_every
+    )
     pause = Pause()
-    while page := await log.read(room, after=state.version, limit=PAGE):
+    while state.version < head.offset and (
+        page := await log.read(room, after=state.version, limit=PAGE)
+    ):
         for row in page:
             event = codec.decode_event(row.version, row.data)
             after = evolve(state, event)
@@ -67,8 +58,7 @@ async def load(log: EventLog, room: str, ring: Ring) -> Loaded | None:
                 ring.clear()
             state = after
             await pause.now_and_then()
-    newest = await log.snapshot_at(room, state.version)
-    return Loaded(state, head.epoch, ring, max(saved, newest.offset if newest else 0))
+    return Loaded(state, head.epoch, head.server, ring, saved)
 
 
 class Pause:

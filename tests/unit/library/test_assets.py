@@ -15,6 +15,7 @@ from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import Malformed, NotFound, TooLarge, Unavailable
 from tableforge.library.asset_stores import FolderBytes
 from tableforge.library.assets import GRACE_SECONDS, Asset, Assets
+from tests.local_cache import POLICIES, local_cache
 
 ROOM_BYTES = 100
 
@@ -51,7 +52,11 @@ class House:
         self.incoming.mkdir()
         self.clock = Clock()
         self.bytes = FolderBytes(self.folder, clock=self.clock)
-        self.assets = Assets(database, self.bytes, room_max_bytes=ROOM_BYTES, clock=self.clock)
+        self.assets = Assets(
+            *(database, self.bytes, local_cache(), POLICIES),
+            room_max_bytes=ROOM_BYTES,
+            clock=self.clock,
+        )
         self._count = 0
 
     def picture(self, content: bytes = b"a picture") -> Picture:

@@ -21,6 +21,7 @@ from tableforge.protocol import codec
 from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.live import Reply
 from tableforge.rooms.service import NoSuchRoom, RoomService
+from tests.local_cache import cached_rooms
 
 BOUNDS = RoomBounds(
     recent_events=10,
@@ -65,8 +66,10 @@ async def nobody_uploaded(asset: str, user: str) -> bool:
 def service_on(log: MemoryEventLog, bounds: RoomBounds = BOUNDS) -> RoomService:
     hub = Hub()
     audience = Audience(hub)
+    cached = cached_rooms(log)
     engine = RoomEngine(
         log,
+        cached,
         bounds,
         publish=audience.hear,
         listened=audience.listened,
@@ -74,6 +77,7 @@ def service_on(log: MemoryEventLog, bounds: RoomBounds = BOUNDS) -> RoomService:
     )
     return RoomService(
         log,
+        cached,
         engine,
         recovery_events=5_000,
         online=audience.online,
@@ -173,6 +177,7 @@ async def test_ro3_a_full_memory_lets_idle_rooms_go_and_then_refuses() -> None:
     busy: set[str] = set()
     engine = RoomEngine(
         log,
+        cached_rooms(log),
         few,
         publish=lambda *_: None,
         listened=busy.__contains__,

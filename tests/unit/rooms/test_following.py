@@ -25,6 +25,7 @@ from tableforge.rooms.engine import RoomBounds, RoomEngine
 from tableforge.rooms.following import GAP_SECONDS, Follower
 from tableforge.rooms.live import LiveRoom, Reply
 from tableforge.rooms.views import Viewed
+from tests.local_cache import cached_rooms
 from tests.simulation.process import Clock, simulated
 
 ROOM = "room"
@@ -110,6 +111,7 @@ class Instance:
         )
         self.engine = RoomEngine(
             self.log,
+            cached_rooms(self.log),
             BOUNDS,
             publish=self._publish,
             listened=self.listened.__contains__,
