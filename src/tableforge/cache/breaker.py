@@ -18,6 +18,8 @@ instances of a fleet do not come back together."""
 HELD_SECONDS: Final = 10.0
 """Closed for so long, it begins with the first pause again."""
 
+State = Literal["closed", "open", "half-open"]
+
 
 class Breaker:
     """States and counts; whoever owns it waits and probes."""
@@ -33,7 +35,7 @@ class Breaker:
         self._in_a_row = 0
         self._pause = 0.0
         self._closed_at = 0.0
-        self.state: Literal["closed", "open", "half-open"] = "open"
+        self.state: State = "open"
         self.trouble = "not connected yet"
         """Why it opened last."""
         self.failures = 0

@@ -285,14 +285,10 @@ class RedisShared:
     def condition(self) -> Condition:
         """See `Shared`."""
         breaker = self._server.breaker
-        troubles = (
-            breaker.trouble if breaker.opened or not breaker.is_closed else "",
-            self._refusal,
-        )
         return Condition(
             server=self._server.name,
-            state=breaker.state,
-            trouble="; ".join(filter(None, troubles)),
+            state=self._server.state,
+            trouble="; ".join(filter(None, (self._server.trouble, self._refusal))),
             failures=breaker.failures,
             opened=breaker.opened,
             probes=breaker.probes,

@@ -32,6 +32,9 @@ NUMBER_DIGITS: Final = 15
 RUN_BYTES: Final = 16
 """Of an epoch: what it begins with says which run of the server it is of."""
 
+UNWRITABLE: Final = ("WRONGTYPE", "not an integer", "OOM")
+"""Errors that say that the guard is none of ours, or that the server is full."""
+
 MOVE_ON: Final = b"""
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = redis.call('HINCRBY', KEYS[1], 'now', 1)
@@ -205,8 +208,8 @@ class Guard:
         if answers is None:
             return False
         if refused := errors(answers):
-            if any("WRONGTYPE" in str(one) or "not an integer" in str(one) for one in refused):
-                # It is no guard of ours: without it nothing counts.
+            if any(word in str(one) for one in refused for word in UNWRITABLE):
+                # Without a guard nothing counts.
                 return await self.forget()
             self.server.refused(refused[0])
             return False

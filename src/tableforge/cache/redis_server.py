@@ -13,7 +13,7 @@ from typing import Any, Final
 import hiredis
 import structlog
 
-from tableforge.cache.breaker import Breaker
+from tableforge.cache.breaker import Breaker, State
 from tableforge.cache.redis_link import CLOSED, LOST, Answered, Link, Question, is_primary, refusal
 from tableforge.config.redis_address import CONNECT_TROUBLE, Address, Command
 
@@ -83,6 +83,18 @@ class Server:
     def run(self) -> bytes:
         """Which run of the server answers; empty while none does."""
         return self._link.run if self._link is not None else b""
+
+    @property
+    def state(self) -> State:
+        """The breaker's; open from the moment on at which a connection is lost."""
+        return "open" if self.is_open and self.breaker.is_closed else self.breaker.state
+
+    @property
+    def trouble(self) -> str:
+        """Why it is or was last not asked; empty if it never was."""
+        if self._link is not None and self._link.lost.done():
+            return self._link.lost.result()
+        return self.breaker.trouble if self.breaker.opened or not self.breaker.is_closed else ""
 
     def start(self) -> None:
         """Connect and stay connected, in the background."""
