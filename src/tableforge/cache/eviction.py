@@ -39,8 +39,8 @@ ADVANTAGE: Final = 1
 MINIATURE: Final = 64
 """Values that a miniature holds, as far as `HIGHEST_RATE` allows: so many that chance matters little."""
 HIGHEST_RATE: Final = 0.5
-DECAY: Final = 0.975
-"""What a review leaves of the hits before it: some forty reviews count, each after half as many requests as there are places."""
+DECAY: Final = 0.98
+"""What a review leaves of the hits before it: some fifty reviews count, each after half as many requests as there are places."""
 FEWEST_ASKED: Final = 32
 """Requests that miniatures saw before they are compared."""
 MARGIN: Final = 0.01
@@ -186,23 +186,30 @@ class Guarded:
 class LeastUsed:
     """The setting `lfu`: least often used first, of those the least recently used.
 
-    A newcomer starts at the count of who left last, so that what was popular once is overtaken (LFU with dynamic ageing:
-    Arlitt and others, "Evaluating content management techniques for web proxy caches", 2000).
+    Newcomers start a use higher whenever as many were counted as there are values, and nobody is more than `MOST_USES` above
+    them, so that what was popular once is overtaken (ageing as in LFU-DA: Arlitt and others, "Evaluating content management
+    techniques for web proxy caches", 2000, but by time instead of by who left).
     """
 
     def __init__(self) -> None:
         self._by_uses: dict[int, OrderedDict[str, Place]] = {}
         self._fewest: list[int] = []
-        self._age = 0
+        self._size = 0
+        self._counted = 0
+        self._age = 1
 
     def add(self, place: Place) -> None:
         """See `Order`."""
-        self._stand(place, self._age + 1)
+        self._stand(place, self._age)
 
     def used(self, place: Place) -> None:
         """See `Order`."""
+        self._counted += 1
+        if self._counted >= self._size:
+            self._counted = 0
+            self._age += 1
         self.remove(place)
-        self._stand(place, place.uses + 1)
+        self._stand(place, min(place.uses + 1, self._age + MOST_USES))
 
     def replace(self, place: Place, successor: Place) -> None:
         """See `Order`."""
@@ -216,13 +223,13 @@ class LeastUsed:
         if not place.queue:
             del self._by_uses[place.uses]
         place.queue = None
+        self._size -= 1
 
     def victim(self) -> Place:
         """See `Order`."""
         while self._fewest[0] not in self._by_uses:
             heappop(self._fewest)
-        self._age = self._fewest[0]
-        return next(iter(self._by_uses[self._age].values()))
+        return next(iter(self._by_uses[self._fewest[0]].values()))
 
     def _stand(self, place: Place, uses: int) -> None:
         queue = self._by_uses.get(uses)
@@ -234,6 +241,7 @@ class LeastUsed:
         queue[place.key] = place
         place.uses = uses
         place.queue = queue
+        self._size += 1
 
 
 class Soonest:
