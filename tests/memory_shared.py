@@ -98,9 +98,7 @@ class MemoryShared:
             values = self._server.values
             values.pop((region, key), None)
             values[region, key] = (kept, self._server.clock() + seconds)
-            mine = [one for one in values if one[0] == region]
-            for one in mine[: max(0, len(mine) - entries)]:
-                del values[one]
+            self._trim(region, entries)
 
         if self.holding:
             self.held.append(arrive)
@@ -135,6 +133,17 @@ class MemoryShared:
         if region is None:
             self._server.epoch = secrets.token_bytes(8)
         return len(mine)
+
+    async def trim(self, region: str, entries: int) -> int | None:
+        if not await self._answers():
+            return None
+        return self._trim(region, entries)
+
+    def _trim(self, region: str, entries: int) -> int:
+        mine = [one for one in self._server.values if one[0] == region]
+        for one in mine[: max(0, len(mine) - entries)]:
+            del self._server.values[one]
+        return max(0, len(mine) - entries)
 
     async def lock(self, region: str, key: str, *, seconds: float) -> bool | None:
         if not await self._answers():

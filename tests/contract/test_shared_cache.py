@@ -203,6 +203,17 @@ class SharedContract:
 
         await eventually(within, True)
 
+    async def test_ca9_a_region_is_trimmed_when_it_is_told_to(self, world: World) -> None:
+        ada, bob = await world.instance(), await world.instance()
+        now = await moment(ada)
+        for number in range(600):
+            ada.put("rooms", f"{number}", kept(now), seconds=HOUR, entries=PLENTY)
+        await eventually(lambda: found(ada, "599"), kept(now))
+        assert await bob.trim("rooms", 100) == 500
+        assert await bob.trim("rooms", 100) == 0
+        assert await bob.trim("lists", 100) == 0
+        assert await found(ada, "599") == kept(now)
+
     async def test_figures_count_what_was_asked(self, world: World) -> None:
         ada = await world.instance()
         assert await ada.stats() == []

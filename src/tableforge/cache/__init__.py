@@ -212,6 +212,13 @@ class Shared(Protocol):
         """Forget a region or all of them, and return how many values there were; None if that was not done."""
         ...
 
+    async def trim(self, region: str, entries: int) -> int | None:
+        """Take out some thousands of the values that are more than so many, and return how many; None if it could not be asked.
+
+        Whoever wants all of them out asks again until it is 0.
+        """
+        ...
+
     async def lock(self, region: str, key: str, *, seconds: float) -> bool | None:
         """Whether the right to load this value is ours, for so long; None while nobody can tell. To lose it does no harm."""
         ...

@@ -25,6 +25,7 @@ PATIENCE_SECONDS: Final = 2.0
 """How long a connection may take to open, and how often Sentinels are asked."""
 CLEAR_SECONDS: Final = 10.0
 """How long a clear goes on removing what it has made not count; the rest ends by its time."""
+TRIM_BATCHES: Final = 25
 ASIDE_BYTES: Final = 128 << 10
 """Larger values are sealed and opened in a thread."""
 ASIDE_AT_MOST: Final = 8
@@ -221,10 +222,27 @@ class RedisShared:
         until = loop.time() + CLEAR_SECONDS
         cleared = 0
         for one in sorted(regions):
-            while loop.time() < until and (values := await self._index.purge(one)) is not None:
+            while loop.time() < until and (went := await self._index.trim(one, 0)) is not None:
+                names, values = went
                 cleared += values
                 self._of(one).cleared += values
+                if not names:
+                    break
         return cleared
+
+    async def trim(self, region: str, entries: int) -> int | None:
+        """See `Shared`."""
+        trimmed = 0
+        for _ in range(TRIM_BATCHES):
+            went = await self._index.trim(region, entries)
+            if went is None:
+                return trimmed or None
+            names, values = went
+            trimmed += values
+            self._index.went(region, values)
+            if not names:
+                break
+        return trimmed
 
     # The right to load
 

@@ -128,23 +128,28 @@ class Index:
             self._trimming.discard(region)
             if isinstance(answer, list):
                 names, values = answer
-                self.trimmed[region] = self.trimmed.get(region, 0) + values
+                self.went(region, values)
                 if names == TRIMMED_AT_ONCE:
                     self._trim(region, entries)
 
         self._server.send(self._trim_command(region, entries), trimmed)
+
+    def went(self, region: str, values: int) -> None:
+        """So many were taken out to make room."""
+        self.trimmed[region] = self.trimmed.get(region, 0) + values
 
     def _trim_command(self, region: str, entries: int) -> tuple[bytes, ...]:
         head = self.key(region, "")
         bounds = (b"%d" % entries, b"%d" % TRIMMED_AT_ONCE)
         return (b"EVAL", TRIM, b"1", self._index(region), *bounds, head)
 
-    async def purge(self, region: str) -> int | None:
-        """Take out a batch of a region, whatever it is; how many values there were, None when nothing is left or to be had."""
-        answers = await self._server.ask(self._trim_command(region, 0))
-        if answers is None or errors(answers) or not answers[0][0]:
+    async def trim(self, region: str, entries: int) -> tuple[int, int] | None:
+        """Take out a batch of what is over this bound: how many names left, and how many values; None while the server is away."""
+        answers = await self._server.ask(self._trim_command(region, entries))
+        if answers is None or errors(answers):
             return None
-        return int(answers[0][1])
+        names, values = answers[0]
+        return int(names), int(values)
 
     async def regions(self) -> list[str]:
         """All that anybody of the fleet wrote to."""
