@@ -142,34 +142,26 @@ def shape_of(value: object) -> Shape:
 LITERAL = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?\*/)
     |(?P<name>"(?:[^"]|"")*")
-    |(?P<dollar>\$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$)
+    |(?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$)
     |(?P<escaped>\b[eE]'(?:[^'\\]|''|\\.)*')
     |(?P<text>(?:\b[bBxXnN]|\b[uU]&)?'(?:[^']|'')*')
-    |(?P<word>\$\d+|[A-Za-z_][\w$]*)
+    |(?P<open>(?:['"]|/\*|\$(?:[A-Za-z_]\w*)?\$).*)
+    |(?P<word>\$\d+|[A-Za-z_]\w*)
     |(?P<number>(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\w*)""",
     re.VERBOSE | re.DOTALL,
 )
-OPEN_ENDED = re.compile(r"""['"]|/\*|\$[A-Za-z_]*\$""")
-"""The beginning of a literal that has no end: the server cuts long texts off."""
+"""Where a literal has no end, the server has cut the text off."""
+INSTEAD = {"comment": " ", "open": "…"}
 
 
 def without_literals(text: str) -> str:
-    """A text of SQL with `?` for every literal, and without comments; what cannot be told apart is left out."""
-    kept: list[str] = []
-    last = 0
-    for match in LITERAL.finditer(text):
-        between = text[last : match.start()]
-        if OPEN_ENDED.search(between):
-            break
-        kept.append(between)
-        if match["name"] or match["word"]:
-            kept.append(match[0])
-        else:
-            kept.append(" " if match["comment"] else "?")
-        last = match.end()
-    rest = text[last:]
-    cut = OPEN_ENDED.search(rest)
-    return "".join((*kept, rest[: cut.start()] + "…" if cut else rest)).strip()
+    """A text of SQL with `?` for every literal, and without comments."""
+
+    def kept(match: re.Match[str]) -> str:
+        kind = match.lastgroup or ""
+        return match[0] if kind in ("name", "word") else INSTEAD.get(kind, "?")
+
+    return LITERAL.sub(kept, text).strip()
 
 
 class Kept:
@@ -312,13 +304,13 @@ class Observer:
         settings: str = "",
     ) -> Watch:
         """Watch one run of a statement: its name and the text that is sent."""
+        if text not in self._texts and len(self._texts) < TEXTS:
+            self._texts[text] = name
         return Watch(self, name, text, params, backend, settings)
 
     def ended(self, watch: Watch, seconds: float, error: BaseException | None) -> None:
         """Count a run that has ended, well or not."""
         name = watch.name
-        if watch.text not in self._texts and len(self._texts) < TEXTS:
-            self._texts[watch.text] = name
         peak = self._peaks.get(name)
         if peak is None:
             if len(self._peaks) >= FAMILY_LIMIT:
