@@ -26,6 +26,7 @@ from tableforge.database.care import (
     Wish,
     helped,
     is_read_only,
+    schema,
 )
 from tableforge.database.care.file import (
     FREED_AT_ONCE,
@@ -359,6 +360,10 @@ class SqliteCare:
                 found.append((reading, drawn, reading.measure(connection, drawn)))
             return found
 
+        if await self._aside(
+            lambda one: name in {index.name for index in schema.form_of_sqlite(one).indexes}
+        ):
+            return Deed(action, name, name, "skipped", "It is there already.")
         try:
             earlier = await self._aside(measured)
         except Unmeasurable as refusal:
