@@ -1,5 +1,7 @@
 """The cache as a server without Redis has it, for tests of what reads through it."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from tableforge.cache import Shared
@@ -14,9 +16,13 @@ KNOBS = CacheKnobs()
 POLICIES: Policies = policies(KNOBS)
 
 
-def local_cache(*, entries: int = KNOBS.app_entries) -> TwoLevelCache:
-    """Memory alone, with so many entries a region; its policies are `POLICIES` but for that."""
-    return TwoLevelCache(policies(replace(KNOBS, app_entries=entries)).all(), KNOBS)
+def local_cache(
+    *, entries: int = KNOBS.app_entries, clock: Callable[[], float] = time.monotonic
+) -> TwoLevelCache:
+    """Memory alone, with so many entries a region; its policies are `POLICIES` but for that. Nothing in it is random."""
+    return TwoLevelCache(
+        policies(replace(KNOBS, app_entries=entries)).all(), KNOBS, clock=clock, chance=lambda: 0.5
+    )
 
 
 def cache_on(shared: Shared | None, *, tell: Tell | None = None) -> TwoLevelCache:
@@ -24,6 +30,6 @@ def cache_on(shared: Shared | None, *, tell: Tell | None = None) -> TwoLevelCach
     return TwoLevelCache(POLICIES.all(), KNOBS, shared=shared, tell=tell)
 
 
-def cached_rooms(log: EventLog) -> CachedRooms:
+def cached_rooms(log: EventLog, *, clock: Callable[[], float] = time.monotonic) -> CachedRooms:
     """What the rooms of one server read through a cache in memory alone."""
-    return CachedRooms(log, local_cache(), POLICIES)
+    return CachedRooms(log, local_cache(clock=clock), POLICIES)

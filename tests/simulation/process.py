@@ -16,7 +16,7 @@ import pytest
 
 from tableforge.api import centrifuge
 from tableforge.eventlog import group_commit
-from tableforge.rooms import engine, following, loading, turns
+from tableforge.rooms import cached, engine, following, given, loading, turns
 
 EPOCH = 1_900_000_000.0
 """What the wall clock shows when a run begins, in seconds since 1970."""
@@ -220,11 +220,11 @@ def simulated(clock: Clock) -> Iterator[None]:
     """The product's modules see this clock's time and chance, and log into its journal."""
     journal = Journal(clock)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (engine, following, loading):
+        for module in (engine, following, given, loading):
             patch.setattr(module, "time", Time(clock))
-        for other in (engine, centrifuge):
+        for other in (engine, given, centrifuge):
             patch.setattr(other, "secrets", Secrets(clock.chance))
         patch.setattr(turns, "CHANCE", clock.chance)
-        for logging in (engine, following, centrifuge, group_commit):
+        for logging in (cached, engine, following, centrifuge, group_commit):
             patch.setattr(logging, "log", journal)
         yield

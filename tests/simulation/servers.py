@@ -204,7 +204,7 @@ class Server:
             deleted=audience.deleted,
             forgotten=lambda room: None,
         )
-        cached = cached_rooms(self.log)
+        cached = cached_rooms(self.log, clock=lambda: world.clock.now)
         self.engine = RoomEngine(
             self.log,
             cached,
