@@ -6,10 +6,10 @@ ADMIN_TOKEN is not opened. zlib at its lowest level compresses what is large: of
 leaves an eighth more, which is no reason for a dependency (docs/cache.md has the figures).
 """
 
-import secrets
 import struct
 import zlib
 from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -25,8 +25,9 @@ LEVEL: Final = 1
 MAGIC: Final = b"tfc\x01"
 """Program and form of the envelope; each form that was released has samples in tests/unit/cache/envelopes.json."""
 SEAL_BYTES: Final = 16
-FRONT: Final = struct.Struct(f"<4s{SEAL_BYTES}sI")
-"""Magic, seal, and the length of what is said about the value."""
+SEALED_AT: Final = len(MAGIC) + SEAL_BYTES
+LENGTH: Final = struct.Struct("<I")
+"""First of what is sealed: the length of what is said about the value. That and the value follow."""
 
 Serialization = Literal["json", "msgpack"]
 
@@ -71,18 +72,20 @@ class Envelopes:
         about = _encode_about(
             About(kept.form, kept.position, kept.built, kept.moment, kept.tags, unpacked)
         )
-        return FRONT.pack(MAGIC, self._seal(name, about, value), len(about)) + about + value
+        content = LENGTH.pack(len(about)) + about + value
+        return MAGIC + self._seal(name, content) + content
 
     def open(self, name: str, sealed: bytes) -> Kept | None:
         """What was sealed under this name by somebody who knows the secret; else None."""
-        if len(sealed) < FRONT.size:
+        content = memoryview(sealed)[SEALED_AT:]
+        if len(content) < LENGTH.size or not sealed.startswith(MAGIC):
             return None
-        magic, seal, length = FRONT.unpack_from(sealed)
-        said, value = sealed[FRONT.size : FRONT.size + length], sealed[FRONT.size + length :]
-        if magic != MAGIC or not secrets.compare_digest(seal, self._seal(name, said, value)):
+        if not compare_digest(sealed[len(MAGIC) : SEALED_AT], self._seal(name, content)):
             return None
+        (length,) = LENGTH.unpack_from(content)
+        value: bytes = sealed[SEALED_AT + LENGTH.size + length :]
         try:
-            about = _decode_about(said)
+            about = _decode_about(content[LENGTH.size : LENGTH.size + length])
             if about.unpacked >= 0:
                 value = _unpacked(value, about.unpacked)
         except (msgspec.MsgspecError, zlib.error, ValueError):
@@ -96,10 +99,11 @@ class Envelopes:
             value=value,
         )
 
-    def _seal(self, name: str, about: bytes, value: bytes) -> bytes:
+    def _seal(self, name: str, content: bytes | memoryview) -> bytes:
+        """The seal of what stands behind it; names are all of one length, so that nothing can pass for the end of one."""
         digest = self._sealing.copy()
-        digest.update(b"%b%b%d:%b" % (MAGIC, name.encode(), len(about), about))
-        digest.update(value)
+        digest.update(name.encode())
+        digest.update(content)
         return digest.digest()
 
 

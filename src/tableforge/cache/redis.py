@@ -6,6 +6,7 @@ All keys begin with `tableforge:cache:`; none of them is needed: whatever is los
 import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from time import perf_counter
 from typing import Final
 
@@ -13,7 +14,7 @@ import structlog
 
 from tableforge.cache import Condition, Kept, RegionStats
 from tableforge.cache.envelope import VALUE_BYTES, Envelopes
-from tableforge.cache.redis_guard import Found, Guard, place
+from tableforge.cache.redis_guard import Answer, Found, Guard, place
 from tableforge.cache.redis_index import PREFIX, Index
 from tableforge.cache.redis_server import Server, errors
 from tableforge.config import CacheKnobs, RedisKnobs
@@ -25,6 +26,8 @@ PATIENCE_SECONDS: Final = 2.0
 """How long a connection may take to open, and how often Sentinels are asked."""
 CLEAR_SECONDS: Final = 10.0
 """How long a clear goes on removing what it has made not count; the rest ends by its time."""
+REMEMBERED: Final = 4_096
+"""Keys whose names are not computed again."""
 TRIM_BATCHES: Final = 25
 ASIDE_BYTES: Final = 128 << 10
 """Larger values are sealed and opened in a thread."""
@@ -77,6 +80,7 @@ class RedisShared:
         self._index = Index(self._server, cache.redis_eviction, lost=self._lose)
         over = cache.redis_compression_bytes if cache.redis_compression else None
         self._envelopes = Envelopes(secret, over)
+        self._named = lru_cache(maxsize=REMEMBERED)(self._name)
         self._figures: dict[str, Figures] = {}
         self._locks: dict[tuple[str, str], bytes] = {}
         self._sealing: set[asyncio.Task[None]] = set()
@@ -119,51 +123,52 @@ class RedisShared:
         self, figures: Figures, region: str, key: str, tags: Sequence[str], within: float
     ) -> Kept | None:
         started = perf_counter()
-        name = self._envelopes.name(region, key)
+        name, wire = self._named(region, key)
         places = [figures.place, place("key", name), *[place("tag", tag) for tag in tags]]
-        found = await self._answer(self._index.key(region, name), places, within)
+        answer = self._guard.read(wire, places)
+        found = await (answer if within >= self._server.bound else self._in_time(answer, within))
         if found is None:
             return None
         took = perf_counter() - started
         figures.answers.observe(took)
-        if found.sealed is None:
+        sealed = found.sealed
+        if sealed is None:
             return None
-        kept = await self._opened(name, found.sealed, within - took)
+        if len(sealed) <= ASIDE_BYTES:
+            kept = self._envelopes.open(name, sealed)
+        else:
+            kept = await self._opened_aside(name, sealed, within - took)
         if kept is None or not found.counts(kept.moment, places):
+            self._unreadable += kept is None
             return None
         unforeseen = [place("tag", tag) for tag in kept.tags if tag not in tags]
         if unforeseen:
-            again = await self._answer(None, unforeseen, within - (perf_counter() - started))
+            left = within - (perf_counter() - started)
+            again = await self._in_time(self._guard.read(None, unforeseen), left)
             if again is None or not again.counts(kept.moment, unforeseen):
                 return None
         self._index.use(region, name)
         return kept
 
-    async def _answer(
-        self, key: bytes | None, places: Sequence[bytes], within: float
-    ) -> Found | None:
+    def _name(self, region: str, key: str) -> tuple[str, bytes]:
+        """What a value is called, and its key on the server."""
+        name = self._envelopes.name(region, key)
+        return name, self._index.key(region, name)
+
+    async def _in_time(self, answer: Answer, within: float) -> Found | None:
         """What the server says, if it does so in time; its own bound holds anyway."""
-        answer = self._guard.read(key, places)
-        if within >= self._server.bound:
-            return await answer
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(max(0.0, within), self._server.give_up, answer)
+        timer = asyncio.get_running_loop().call_later(
+            max(0.0, within), self._server.give_up, answer
+        )
         try:
             return await answer
         finally:
             timer.cancel()
 
-    async def _opened(self, name: str, sealed: bytes, within: float) -> Kept | None:
-        if len(sealed) <= ASIDE_BYTES:
-            kept = self._envelopes.open(name, sealed)
-        else:
-            opening = asyncio.ensure_future(asyncio.to_thread(self._envelopes.open, name, sealed))
-            done, _ = await asyncio.wait((opening,), timeout=max(0.0, within))
-            if not done:
-                return None
-            kept = opening.result()
-        self._unreadable += kept is None
-        return kept
+    async def _opened_aside(self, name: str, sealed: bytes, within: float) -> Kept | None:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._envelopes.open, name, sealed))
+        done, _ = await asyncio.wait((opening,), timeout=max(0.0, within))
+        return opening.result() if done else None
 
     async def moment(self) -> bytes | None:
         """See `Shared`."""

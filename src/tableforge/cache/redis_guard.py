@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
 from zlib import crc32
@@ -28,6 +29,8 @@ UNANSWERED_AT_MOST: Final = 20_000
 """Reads under way; with more, further ones count as missing at once."""
 DROPPED_AT_ONCE: Final = 500
 """Names in one script: the server serves nobody else meanwhile."""
+REMEMBERED: Final = 16_384
+"""Names whose places are not computed again."""
 NUMBER_DIGITS: Final = 15
 RUN_BYTES: Final = 16
 """Of an epoch: what it begins with says which run of the server it is of."""
@@ -56,6 +59,7 @@ return {ARGV[2], '1'}
 """The guard's epoch and number; another epoch if there is none of this run of the server."""
 
 
+@lru_cache(maxsize=REMEMBERED)
 def place(kind: str, name: str) -> bytes:
     """Where the guard says when this was dropped."""
     return b"%d" % (crc32(f"{kind}:{name}".encode()) % PLACES)
@@ -76,7 +80,11 @@ class Found:
         if not self.epoch or moment[:-8] != self.epoch:
             return False
         number = int.from_bytes(moment[-8:], "big")
-        return all(self.dropped[place] <= number for place in places)
+        dropped = self.dropped
+        for place in places:  # noqa: SIM110 - a third of a hit's time here, as a generator
+            if dropped[place] > number:
+                return False
+        return True
 
 
 Answer = asyncio.Future[Found | None]
@@ -117,7 +125,10 @@ class Guard:
         if not reads:
             return [], _nobody
         keys = [key for key, _, _ in reads if key is not None]
-        places = list(dict.fromkeys(one for _, asked, _ in reads for one in asked))
+        asked: dict[bytes, None] = {}
+        for _, some, _ in reads:
+            asked.update(dict.fromkeys(some))
+        places = list(asked)
         values: list[Any] = []
 
         def late() -> None:
@@ -162,7 +173,8 @@ class Guard:
             self._epoch = b""
             return b"", {}
         return epoch, {
-            place: _number(number) for place, number in zip(places, numbers, strict=True)
+            place: 0 if number is None else _number(number)
+            for place, number in zip(places, numbers, strict=True)
         }
 
     def _noticed(self, epoch: object, number: object) -> bool:
@@ -224,10 +236,8 @@ class Guard:
         return answers is not None and not errors(answers)
 
 
-def _number(written: bytes | None) -> int:
+def _number(written: bytes) -> int:
     """A place's number; for what is none the highest, so that nothing counts."""
-    if written is None:
-        return 0
     return int(written) if written.isdigit() and len(written) <= NUMBER_DIGITS else sys.maxsize
 
 
