@@ -40,6 +40,8 @@ LOOK_SECONDS: Final = 0.1
 """How often the bus is looked at."""
 SKEW_SECONDS: Final = 2.0
 """How far the clocks of two instances may lie apart."""
+STARTING_SECONDS: Final = 5.0
+"""For how long a process that starts may be without the bus, and still count as one that missed nothing."""
 LOCK_SECONDS: Final = 2.0
 LOCK_POLL_SECONDS: Final = 0.004
 """Between looks for what another instance loads: doubled each time."""
@@ -124,6 +126,8 @@ class TwoLevelCache:
         self._pulse: asyncio.Task[None] | None = None
         self._closed = False
         self._carried = True
+        self._started = clock()
+        self._ever_carried = False
         self._flush_at = math.inf
         self._distrusted = -math.inf
         """What others built before this time by their clocks is not believed: a change of it may have been missed."""
@@ -610,9 +614,19 @@ class TwoLevelCache:
 
     def resumed(self) -> None:
         """The bus carries from here on: what was dropped before may have been missed."""
+        self._heal()
+        self._look()
+
+    def _heal(self) -> None:
+        """Forget what nothing but the bus keeps true, and do not believe what the shared level has of it.
+
+        Whoever changed something may have been cut off from both, and still be, or have ended so. Not so at the beginning:
+        there is nothing yet that was missed, and what the fleet before us left in the shared level is to be of use.
+        """
         self._flush()
-        if not self._carried:
-            self._look()
+        if self._ever_carried or self._clock() - self._started > STARTING_SECONDS:
+            self._distrusted = self._wall() + SKEW_SECONDS
+        self._ever_carried = True
 
     def _flush(self) -> None:
         """Forget what nothing but the bus keeps true."""
@@ -639,8 +653,7 @@ class TwoLevelCache:
         carried = self._carries()
         if carried and not self._carried:
             self._flush_at = math.inf
-            self._distrusted = self._wall() + SKEW_SECONDS
-            self._flush()
+            self._heal()
         elif self._carried and not carried:
             self._flush_at = now + min(
                 (one.policy.uncarried for one in self._regions.values() if one.policy.uncarried),
