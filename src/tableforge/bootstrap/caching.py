@@ -37,6 +37,16 @@ async def _redis(settings: Settings, fleet: Fleet | None) -> AsyncIterator[Share
         await shared.close()
 
 
+def _forget(cache: TwoLevelCache, declared: Policies) -> None:
+    """Too much was missed, or the database is another: what is kept true by being told of changes may be of before.
+
+    Sessions and rooms are not among it: their positions say which server they are of.
+    """
+    for policy in declared.all():
+        if policy.uncarried:
+            cache.clear(policy.region)
+
+
 @contextlib.asynccontextmanager
 async def caching(
     settings: Settings, store: Store, fleet: Fleet | None
@@ -57,6 +67,8 @@ async def caching(
             tell=fleet.backplane.ordered if fleet is not None else lambda order: None,
             notices=fleet.notices if fleet is not None else None,
         )
+        if fleet is not None:
+            fleet.notices.on_gap(partial(_forget, cache, declared))
         cache.start()
         following = asyncio.get_running_loop().create_task(emergency.follow())
         CACHE[:] = [cache.readings]
