@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from tableforge.api.house import Caching
 from tableforge.bootstrap.fleet import Fleet
