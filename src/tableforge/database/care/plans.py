@@ -17,11 +17,11 @@ NAME = r'(?:\w+|"(?:[^"]|"")+")'
 COLUMN = re.compile(rf"(?P<alias>{NAME})\.(?P<column>{NAME})")
 _VALUE = r"(?:\$\d+|'(?:[^']|'')*'|-?\d+(?:\.\d+)?|true|false|\(\$\d+\)|ANY \()"
 COMPARED = re.compile(
-    rf"(?P<alias>{NAME})\.(?P<column>{NAME})\)?(?:::[\w ]+)? (?P<how>=|<=|>=|<|>) (?P<value>{_VALUE})"
+    rf"(?P<alias>{NAME})\.(?P<column>{NAME})(?:\)?::[\w ]+)? (?P<how>=|<=|>=|<|>) (?P<value>{_VALUE})"
 )
 JOINED = re.compile(rf"(?P<a>{NAME})\.(?P<ac>{NAME}) = (?P<b>{NAME})\.(?P<bc>{NAME})")
 PARAMETER = re.compile(
-    rf"(?P<alias>{NAME})\.(?P<column>{NAME})\)?(?:::[\w ]+)? (?P<how>=|<=|>=|<>|<|>|!?~~\*?)"
+    rf"(?P<alias>{NAME})\.(?P<column>{NAME})(?:\)?::[\w ]+)? (?P<how>=|<=|>=|<>|<|>|!?~~\*?)"
     r" (?P<any>ANY )?\(*\$(?P<number>\d+)"
 )
 CONDITIONS = (
@@ -161,12 +161,11 @@ def _orders(asked: _Asked) -> list[tuple[str, ...]]:
     equal = list(dict.fromkeys(asked.equal))
     joined = list(dict.fromkeys(asked.joined))
     wanted = [
-        put(joined[:1], equal, asked.sorted),
-        put(equal, asked.sorted),
+        put(joined[:1], equal, asked.sorted) if joined else (),
+        put(equal, asked.sorted) if asked.sorted else (),
         put(equal, asked.ranged[:1]),
         put(equal),
         *(put([one]) for one in (*equal, *joined)),
         put(asked.ranged[:1]),
-        put(asked.sorted) if not equal else (),
     ]
     return list(dict.fromkeys(one for one in wanted if one))[:MOST_CANDIDATES]
