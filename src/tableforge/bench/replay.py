@@ -6,7 +6,7 @@ and cachebox where they are installed.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, Protocol
@@ -132,7 +132,7 @@ class S3Fifo:
             queue.pop(key, None)
 
     def _evict(self) -> None:
-        if self._main and len(self._small) < self._entries // 10:
+        if self._main and len(self._small) < max(1, self._entries // 10):
             key, uses = self._main.popitem(last=False)
             if uses:
                 self._main[key] = uses - 1
@@ -218,9 +218,3 @@ def hit_ratio(trace: Trace, model: Callable[[int], Model]) -> float:
             asked += 1
             hits += caches[region].ask(key)
     return hits / asked
-
-
-def ratios(trace: Trace) -> Iterator[tuple[str, float]]:
-    """The hit ratio of each model, as they are measured."""
-    for name, model in models().items():
-        yield name, hit_ratio(trace, model)

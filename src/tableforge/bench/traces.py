@@ -43,9 +43,9 @@ class Trace:
     steps: Sequence[Step]
 
 
-def traces(seed: int, length: int) -> Iterator[Trace]:
-    """All of them, about `length` steps each; the same for the same seed."""
-    yield Trace(EVENING, EVENING_ENTRIES, list(islice(evening(seeded(seed)), length)))
+def traces(seed: int, length: int, evening_length: int) -> Iterator[Trace]:
+    """All of them, so many steps each; the same for the same seed."""
+    yield Trace(EVENING, EVENING_ENTRIES, list(islice(evening(seeded(seed)), evening_length)))
     for name, (entries, keys) in GENERATORS.items():
         made: dict[int, Step] = {}
         steps = [

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tableforge.api.house import Caching
 from tableforge.bootstrap.fleet import Fleet
@@ -11,11 +12,21 @@ from tableforge.bootstrap.stores import Store
 from tableforge.cache import Shared
 from tableforge.cache.policies import Policies, policies
 from tableforge.cache.two_level import TwoLevelCache
-from tableforge.config import Settings
+from tableforge.config import CacheKnobs, RedisKnobs, Settings
 from tableforge.config.redis_address import cache_url
 from tableforge.library.emergency import Emergency
 from tableforge.library.recent import recent_rooms
 from tableforge.telemetry import CACHE
+
+if TYPE_CHECKING:
+    from tableforge.cache.redis import RedisShared
+
+
+def redis_level(redis: RedisKnobs, cache: CacheKnobs, *, secret: str, origin: str) -> "RedisShared":
+    """The shared level on the server that is named; raises `StartRefused` for one that cannot be meant."""
+    from tableforge.cache.redis import RedisShared
+
+    return RedisShared(redis, cache, secret=secret, origin=origin)
 
 
 @contextlib.asynccontextmanager
@@ -23,9 +34,7 @@ async def _redis(settings: Settings, fleet: Fleet | None) -> AsyncIterator[Share
     if fleet is None or cache_url(settings.redis) is None:
         yield None
         return
-    from tableforge.cache.redis import RedisShared
-
-    shared = RedisShared(
+    shared = redis_level(
         settings.redis,
         settings.cache,
         secret=settings.access.admin_token or "",

@@ -45,6 +45,10 @@ FEWEST_ASKED: Final = 32
 """Requests that miniatures saw before they are compared."""
 MARGIN: Final = 0.01
 """How much more of what was asked another window must have hit before it is taken."""
+TO_LRU: Final = 0.005
+"""And LRU, which has the benefit of the doubt."""
+FROM_LRU: Final = 0.02
+"""And another one instead of LRU."""
 
 
 class Place:
@@ -339,7 +343,12 @@ class Trials:
         self._since = 0
         best = max(self._trials, key=lambda trial: trial.hits)
         present = next(one for one in self._trials if one.order.share == self.share)
-        if best.hits > present.hits + MARGIN * self._asked:
+        margin = MARGIN
+        if best.order.share == 1.0:
+            margin = TO_LRU
+        elif self.share == 1.0:
+            margin = FROM_LRU
+        if best.hits > present.hits + margin * self._asked:
             self.share = best.order.share
         for trial in self._trials:
             trial.hits *= DECAY
