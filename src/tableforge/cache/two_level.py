@@ -144,7 +144,7 @@ class TwoLevelCache:
         now = self._clock()
         if now >= entry.fresh + self._regions[policy.region].longer:
             return None
-        local.find(key, now)  # a use of it
+        local.used(entry)
         local.hits += 1
         value: V | None = entry.value
         return value
