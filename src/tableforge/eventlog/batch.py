@@ -135,6 +135,16 @@ KEYS: Final = """SELECT e.room, e.key, e.seq, e.digest, e.data
 FROM unnest($1::text[], $2::bytea[]) AS w (room, key) JOIN events e ON e.room = w.room AND e.key = w.key"""
 """What the log has of these commands: where their last event stands, and that event."""
 
+NAMES: Final = {
+    APPEND: "log_append",
+    APPEND_TO_ONE: "log_append_to_one",
+    APPEND_EVENT: "log_append_event",
+    APPEND_WITH_FACTS: "log_append_with_facts",
+    STANDINGS: "log_standings",
+    KEYS: "log_keys",
+}
+"""The name of each of these statements."""
+
 
 class Standing(NamedTuple):
     """Where a room stands that an append did not move.

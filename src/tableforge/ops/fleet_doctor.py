@@ -26,8 +26,9 @@ OLDEST_REDIS: Final = (7, 0)
 OLDEST_VALKEY: Final = (8, 0)
 LITTLE_OUTPUT_BYTES: Final = 16 * 2**20
 """A subscriber whose output buffer is smaller is cut off by a burst that it could still take."""
-BESIDE_POOL: Final = 2
-"""Connections of an instance beside its pool: the log's writer, and one that looks whether the database is there."""
+BESIDE_POOL: Final = 3
+"""Connections of an instance beside its pool: the log's writer, one that looks whether the database is there, and one that
+looks on at statements and tells the operator of them."""
 
 RIGHTS: Final = {
     "schema_form": "SELECT",
