@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from tableforge.cli.conduct import FAILED, as_json_option
+from tableforge.cli.conduct import FAILED, as_json_option, settings
 
 if TYPE_CHECKING:
     from tableforge.bench.ground import Makers
@@ -342,7 +342,6 @@ def seed(
     """
     import asyncio
 
-    from tableforge.cli.conduct import settings
     from tableforge.cli.keeping import Progress
     from tableforge.ops.seed import Amounts
     from tableforge.ops.seed import seed as fill
@@ -358,3 +357,44 @@ def seed(
         click.echo(
             f"{rooms} rooms, {users} users, {assets} assets and {designs} designs are there."
         )
+
+
+@bench.command()
+@click.option(
+    "--pages",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Of each question.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same number asks for the same.")
+@click.option("--plans", is_flag=True, help="Print how the database goes about each statement.")
+@save_option
+@as_json_option
+def database(*, pages: int, seed: int, plans: bool, save: Path | None, as_json: bool) -> None:
+    """How long lists and searches take on the database of DATABASE_URL, or else TABLEFORGE_DATA, filled by `bench seed`.
+
+    Asks for pages at random depths of every list, by text and tag, what is rare and what is absent included. Exits with 1
+    when the p95 of any of them is not below 25 ms, with 2 when there is nothing to measure.
+    """
+    import asyncio
+
+    from tableforge.bench.database import Report, run
+    from tableforge.bootstrap.questions import asked
+
+    read = settings()
+
+    async def measure() -> Report:
+        async with asked(read) as desk:
+            return await run(
+                desk.questions,
+                pages=pages,
+                seed=seed,
+                server=desk.server,
+                contents=desk.contents,
+                plans=desk.plans,
+                progress=lambda line: click.echo(line, err=True),
+            )
+
+    report = asyncio.run(measure())
+    tell(report, report.text(plans=plans), save=save, as_json=as_json)

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from tableforge.database import Row, Statement
 
-WALKED: Final = 4_000
+WALKED: Final = 2_000
 """How many rows of a listing one page may look at."""
-CANDIDATES: Final = 3_000
+CANDIDATES: Final = 2_000
 """How many rows the index of terms may name before it counts as no help."""
 SHORTEST: Final = 3
 """A part of a name with fewer characters is in no index of terms."""
@@ -62,62 +62,68 @@ def listing(
     table: str,
     columns: str,
     *,
-    scope: str,
+    keys: tuple[str, ...],
     owner: str,
     terms: str,
-    first: int,
 ) -> Listing:
     """The statements for a table whose rows have `search`, `tags` (a JSON list), `created_ms` and `id`, the newest first.
 
-    `scope` is a condition over the parameters before `first`, `owner` the term that all its rows have in the index of
-    terms, as SQL over the same, and `terms` the terms of a row. The parameters from `first` on: part, tag, `created_ms` and
-    `id` of the row behind which the page begins, limit.
+    Its rows are those with the values of `keys`, the first columns of an index that goes on with `created_ms` and `id`.
+    `terms` are the terms of a row in the index of terms, `owner` one that they all have, made of the parameters. Those are
+    the values of the keys, part, tag, `created_ms` and `id` of the row behind which the page begins, limit.
     """
-    part, tag, created, behind, limit = (f"?{number}" for number in range(first, first + 5))
+    values = ", ".join(f"?{number}" for number in range(1, len(keys) + 1))
+    part, tag, created, behind, limit = (f"?{len(keys) + number}" for number in range(1, 6))
+    names, falling = ", ".join(keys), "created_ms DESC, id DESC"
     index = table.removesuffix("s") + "_terms"
+    scope = f"({names}) = ({values}) AND (created_ms, id) < ({created}, {behind})"
+    walked = {
+        "sqlite": f"{scope} ORDER BY {falling}",
+        # One plan is kept for whoever asks, and would sort all that a usual owner has. So this names a stretch of the index,
+        # of which nobody can know beforehand how long it is.
+        "postgres": f"({names}, created_ms, id) < ({values}, {created}, {behind}) AND ({names}) >= ({values})"
+        f" ORDER BY {' DESC, '.join(keys)} DESC, {falling}",
+    }
     matches = {
         "sqlite": f"(({part} = '' OR instr(search, {part}) > 0) AND ({tag} = '' OR"  # noqa: S608 - numbers of parameters
         f" (instr(tags, json_quote({tag})) > 0 AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = {tag}))))",
-        "postgres": f"(({part} = '' OR strpos(search, {part}) > 0)"
-        f" AND ({tag} = '' OR jsonb_exists(tags::jsonb, {tag})))",
+        "postgres": f"(({part} = '' OR strpos(search, {part}) > 0) AND ({tag} = '' OR"
+        f" (strpos(tags, to_json({tag}::text)::text) > 0 AND jsonb_exists(tags::jsonb, {tag}))))",
     }
-    walk = """WITH found AS MATERIALIZED (
-        SELECT {columns} FROM (
-            SELECT {columns}, search FROM {table} WHERE {scope} AND (created_ms, id) < ({created}, {behind})
-            ORDER BY created_ms DESC, id DESC LIMIT {most}
-        ) AS walked WHERE {matches} LIMIT {limit}
-    ) SELECT {columns}, 1 FROM found
-    UNION ALL SELECT {columns}, 0 FROM {table} WHERE (SELECT count(*) FROM found) < {limit} AND id = (
-        SELECT id FROM {table} WHERE {scope} AND (created_ms, id) < ({created}, {behind})
-        ORDER BY created_ms DESC, id DESC LIMIT 1 OFFSET {most} - 1
-    )"""
-    search = """WITH candidates AS MATERIALIZED ({candidates} LIMIT {most} + 1),
-    found AS (
-        SELECT {columns} FROM candidates
-        WHERE (SELECT count(*) FROM candidates) <= {most}
-        AND {scope} AND (created_ms, id) < ({created}, {behind}) AND {matches}
-        ORDER BY created_ms DESC, id DESC LIMIT {limit}
-    ) SELECT {columns}, 1 FROM found
-    UNION ALL SELECT {nothing}, 0 WHERE (SELECT count(*) FROM candidates) > {most}"""
     candidates = {
-        "sqlite": f"SELECT {table}.* FROM {index} JOIN {table} ON {table}.num = {index}.rowid WHERE {index} MATCH"  # noqa: S608 - names and numbers of parameters
+        "sqlite": f"SELECT {table}.* FROM {index} JOIN {table} ON {table}.num = {index}.rowid WHERE {index} MATCH"  # noqa: S608 - as above
         f" (CASE WHEN length({part}) >= {SHORTEST} THEN 'search : \"' || replace({part}, '\"', '\"\"') || '\"' ELSE '' END"
         f" || CASE WHEN {tag} <> '' THEN ' tags : \"' || replace(json_quote({tag}), '\"', '\"\"') || '\"' ELSE '' END)",
         "postgres": f"SELECT * FROM {table} WHERE {terms} @@ finding_query({owner}, {tag}, {part})",  # noqa: S608 - as above
     }
-    given = {
-        "columns": columns,
-        "table": table,
-        "scope": scope,
-        "created": created,
-        "behind": behind,
-        "limit": limit,
-        "nothing": ", ".join(["NULL"] * len(columns.split(","))),
-    }
+    walk = """WITH found AS MATERIALIZED (
+        SELECT {columns} FROM (SELECT {columns}, search FROM {table} WHERE {walked} LIMIT {most}) AS walked
+        WHERE {matches} LIMIT {limit}
+    ) SELECT {columns}, 1 FROM found
+    UNION ALL SELECT {columns}, 0 FROM {table} WHERE (SELECT count(*) FROM found) < {limit} AND id = (
+        SELECT id FROM {table} WHERE {walked} LIMIT 1 OFFSET {most} - 1
+    )"""
+    search = """WITH candidates AS MATERIALIZED ({candidates} LIMIT {most} + 1),
+    found AS (
+        SELECT {columns} FROM candidates WHERE (SELECT count(*) FROM candidates) <= {most} AND {scope} AND {matches}
+        ORDER BY {falling} LIMIT {limit}
+    ) SELECT {columns}, 1 FROM found
+    UNION ALL SELECT {nothing}, 0 WHERE (SELECT count(*) FROM candidates) > {most}"""
 
     def made(kind: str, text: str, most: int) -> Statement:
         sqlite, postgres = (
-            text.format(most=most, matches=matches[engine], candidates=candidates[engine], **given)
+            text.format(
+                columns=columns,
+                table=table,
+                walked=walked[engine],
+                matches=matches[engine],
+                candidates=candidates[engine],
+                scope=scope,
+                falling=falling,
+                limit=limit,
+                most=most,
+                nothing=", ".join(["NULL"] * len(columns.split(","))),
+            )
             for engine in ("sqlite", "postgres")
         )
         return Statement(f"{name}_{kind}", sqlite, postgres, background=True)

@@ -112,6 +112,8 @@ LIST_OWN = _listing(
     "log_list_own", OWN, "s.room", "r.*, s.role", "r.role", f"{OWN_ROLE} IS NOT NULL"
 )
 LIST_PUBLIC = _listing("log_list_public", OPEN, "r.num", "r.*", "NULL", f"{OWN_ROLE} IS NULL")
+LISTINGS = (*LIST_OWN, *LIST_PUBLIC)
+"""The statements of listings, for whoever measures them."""
 ALL_ROOMS = Statement(
     "log_all_rooms",
     "SELECT id FROM rooms WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?",

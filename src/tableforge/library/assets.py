@@ -68,19 +68,17 @@ LIST_OF_USER = listing(
     "asset.of_user",
     "assets",
     COLUMNS,
-    scope="uploader = ?1",
+    keys=("uploader",),
     owner="'@' || ?1",
     terms="asset_terms(uploader, room, tags, search)",
-    first=2,
 )
 LIST_OF_ROOM = listing(
     "asset.of_room",
     "assets",
     COLUMNS,
-    scope="room = ?1",
+    keys=("room",),
     owner="'!' || ?1",
     terms="asset_terms(uploader, room, tags, search)",
-    first=2,
 )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tableforge.database import Database, Row, Statement, Step
-from tableforge.database.finding import Listing, listing, page
+from tableforge.database.finding import listing, page
 from tableforge.domain import dice_grammar
 from tableforge.domain.commands import PROSE, Id, Name, Tag
 from tableforge.domain.drawings import refuse_unbounded
@@ -166,16 +166,22 @@ FIND_VERSION = Statement(
 )
 
 
-def _listing(name: str, scope: str, owner: str) -> Listing:
-    terms = "design_terms(kind, owner, visibility, tags, search)"
-    return listing(name, "designs", COLUMNS, scope=scope, owner=owner, terms=terms, first=3)
-
-
-OWN = _listing("design.own", "owner = ?1 AND kind = ?2", "'@' || ?2 || ?1")
-PUBLIC = _listing(
+TERMS = "design_terms(kind, owner, visibility, tags, search)"
+OWN = listing(
+    "design.own",
+    "designs",
+    COLUMNS,
+    keys=("owner", "kind"),
+    owner="'@' || ?2 || ?1",
+    terms=TERMS,
+)
+PUBLIC = listing(
     "design.public",
-    "visibility = 'public' AND kind = ?2 AND owner <> ?1",
-    "'!' || ?2 || 'public'",
+    "designs",
+    COLUMNS,
+    keys=("visibility", "kind"),
+    owner="'!' || ?2 || ?1",
+    terms=TERMS,
 )
 
 WORDS: Final[dict[Kind, str]] = {"system": "game system", "template": "template"}
@@ -278,15 +284,19 @@ class Designs:
         found: list[Row] = []
         for listed in (PUBLIC,) if public else (OWN, PUBLIC):
             at_most = max(1, limit - len(found))
-            asked = (user, kind, part, tag, moment, behind)
+            whose = "public" if listed is PUBLIC else user
             here = await page(
-                self._database.read, listed, *asked, limit=at_most, part=part, tag=tag
+                *(self._database.read, listed, whose, kind, part, tag, moment, behind),
+                limit=at_most,
+                part=part,
+                tag=tag,
             )
+            rows = here.rows if listed is OWN else [row for row in here.rows if row[2] != user]
             if len(found) == limit:
                 # The page is full already: the question was only whether there is anything more.
-                last = found[-1] if here.rows or here.last is not None else None
+                last = found[-1] if rows or here.last is not None else None
                 return designs_of(found, last, public=False)
-            found += here.rows
+            found += rows
             if here.last is not None:
                 return designs_of(found, here.last, public=listed is PUBLIC)
             moment, behind = NEWEST

@@ -13,7 +13,7 @@ CREATE TABLE designs (
     updated_ms bigint NOT NULL
 );
 CREATE INDEX designs_owner ON designs (owner, kind, created_ms, id);
-CREATE INDEX designs_public ON designs (kind, created_ms, id) WHERE visibility = 'public';
+CREATE INDEX designs_public ON designs (visibility, kind, created_ms, id);
 
 -- Every version whole, as JSON of the form that `form` numbers.
 CREATE TABLE design_versions (
@@ -48,7 +48,8 @@ CREATE FUNCTION design_terms(kind text, owner text, visibility text, tags text, 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 5000
     RETURN finding_terms(ARRAY['@' || kind || owner, '!' || kind || visibility], tags_in(tags), search);
 
--- The terms that a row must have to be worth a look. A part of fewer than three characters begins a term.
+-- Terms that a row must have to be worth a look: of a long part no more than five, spread over it, since each one costs. A
+-- part of fewer than three characters begins a term.
 CREATE FUNCTION finding_query(owner text, tag text, part text) RETURNS tsquery
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (
@@ -60,8 +61,8 @@ CREATE FUNCTION finding_query(owner text, tag text, part text) RETURNS tsquery
             CASE WHEN owner = '' THEN '{}' ELSE ARRAY[owner] END
             || CASE WHEN tag = '' THEN '{}' ELSE ARRAY['#' || tag] END
             || ARRAY(
-                SELECT '.' || substr(part, place, 3) FROM generate_series(1, greatest(length(part) - 2, 1)) AS place
-                WHERE part <> ''
+                SELECT '.' || substr(part, 1 + number * greatest(length(part) - 3, 0) / greatest(most - 1, 1), 3)
+                FROM (SELECT least(5, (length(part) + 2) / 3)) AS terms (most), generate_series(0, most - 1) AS number
             )
         ) AS term
     )::tsquery;

@@ -14,7 +14,7 @@ CREATE TABLE designs (
     updated_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX designs_owner ON designs (owner, kind, created_ms, id);
-CREATE INDEX designs_public ON designs (kind, created_ms, id) WHERE visibility = 'public';
+CREATE INDEX designs_public ON designs (visibility, kind, created_ms, id);
 
 -- Every version whole, as JSON of the form that `form` numbers.
 CREATE TABLE design_versions (
