@@ -48,6 +48,10 @@ RIGHTS: Final = {
     "asset_chunks": "SELECT INSERT DELETE",
     "instances": "SELECT INSERT UPDATE DELETE",
     "notices": "SELECT INSERT DELETE",
+    "runs": "SELECT INSERT UPDATE DELETE",
+    "care_ledger": "SELECT INSERT UPDATE",
+    "schedule_turns": "SELECT INSERT UPDATE",
+    "cache_mode": "SELECT INSERT UPDATE",
 }
 """What serving needs, and no more: what is in the log can be read and added to."""
 
