@@ -1,6 +1,7 @@
 """What the shared level keeps, on a real Valkey and on the twin in memory that tests of the cache stand on."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import count
@@ -135,6 +136,57 @@ class SharedContract:
         assert await found(bob, "k", *tags) is None
         fresh = await keep(bob, "k", b"new", "room:r")
         assert await found(ada, "k", *tags) == fresh
+
+    async def test_ca2_among_many_instances_nothing_older_than_a_drop_is_found(
+        self, world: World
+    ) -> None:
+        truth = dict.fromkeys("abcd", 0)
+        dropped = dict(truth)
+        hits = 0
+        shareds = [await world.instance() for _ in range(3)]
+        rng = random.Random()
+
+        async def pass_time() -> None:
+            for _ in range(rng.choice((0, 0, 1, 4))):
+                await asyncio.sleep(0)
+
+        async def read(shared: Shared) -> None:
+            nonlocal hits
+            for _ in range(150):
+                key = rng.choice("abcd")
+                tags = rng.choice(([], [f"tag:{key}"]))
+                floor = dropped[key]
+                one = await found(shared, key, *tags)
+                if one is not None:
+                    assert int(one.value) >= floor
+                    hits += 1
+                    continue
+                now = await shared.moment()
+                await pass_time()
+                value = b"%d" % truth[key]
+                await pass_time()
+                if now is not None:
+                    built = kept(now, value, f"tag:{key}")
+                    shared.put("rooms", key, built, seconds=HOUR, entries=PLENTY)
+
+        async def write(shared: Shared) -> None:
+            for _ in range(40):
+                key = rng.choice("abcd")
+                truth[key] += 1
+                wrote = truth[key]
+                await pass_time()
+                how = rng.randrange(20)
+                if how == 0:
+                    assert await shared.clear(rng.choice(("rooms", None))) is not None
+                elif how < 10:
+                    assert await shared.drop("rooms", [key])
+                else:
+                    assert await shared.drop_tags([f"tag:{key}"])
+                dropped[key] = max(dropped[key], wrote)
+                await asyncio.sleep(rng.choice((0, 0, 0.002)))
+
+        await asyncio.gather(*map(read, shareds * 3), *map(write, shareds))
+        assert hits > 50
 
     async def test_ca2_many_drops_at_once(self, world: World) -> None:
         ada, bob = await world.instance(), await world.instance()

@@ -110,44 +110,51 @@ class RedisShared:
     ) -> Kept | None:
         """See `Shared`."""
         figures = self._of(region)
-        kept = None
-        if not self._server.is_open:
-            kept = await self._read(figures, region, key, tags, within)
-        if kept is None:
+        if self._server.is_open:
             figures.misses += 1
-        else:
-            figures.hits += 1
-        return kept
-
-    async def _read(
-        self, figures: Figures, region: str, key: str, tags: Sequence[str], within: float
-    ) -> Kept | None:
+            return None
         started = perf_counter()
         name, wire = self._named(region, key)
         places = [figures.place, place("key", name), *[place("tag", tag) for tag in tags]]
         answer = self._guard.read(wire, places)
         found = await (answer if within >= self._server.bound else self._in_time(answer, within))
-        if found is None:
+        kept = None
+        if found is not None:
+            took = perf_counter() - started
+            figures.answers.observe(took)
+            if found.sealed is not None:
+                kept = await self._opened(name, found.sealed, within - took)
+        if kept is not None and found is not None and not found.counts(kept.moment, places):
+            kept = None
+        if kept is not None and kept.tags and kept.tags != tuple(tags):
+            kept = await self._counting(kept, tags, within - (perf_counter() - started))
+        if kept is None:
+            figures.misses += 1
             return None
-        took = perf_counter() - started
-        figures.answers.observe(took)
-        sealed = found.sealed
-        if sealed is None:
-            return None
+        figures.hits += 1
+        self._index.use(region, name)
+        return kept
+
+    async def _opened(self, name: str, sealed: bytes, within: float) -> Kept | None:
+        """What is in an envelope; a large one is opened aside, for as long as that may take."""
         if len(sealed) <= ASIDE_BYTES:
             kept = self._envelopes.open(name, sealed)
         else:
-            kept = await self._opened_aside(name, sealed, within - took)
-        if kept is None or not found.counts(kept.moment, places):
-            self._unreadable += kept is None
-            return None
+            opening = asyncio.ensure_future(asyncio.to_thread(self._envelopes.open, name, sealed))
+            done, _ = await asyncio.wait((opening,), timeout=max(0.0, within))
+            if not done:
+                return None
+            kept = opening.result()
+        self._unreadable += kept is None
+        return kept
+
+    async def _counting(self, kept: Kept, tags: Sequence[str], within: float) -> Kept | None:
+        """The value, if none of its tags was dropped that were not asked for with it."""
         unforeseen = [place("tag", tag) for tag in kept.tags if tag not in tags]
         if unforeseen:
-            left = within - (perf_counter() - started)
-            again = await self._in_time(self._guard.read(None, unforeseen), left)
-            if again is None or not again.counts(kept.moment, unforeseen):
+            found = await self._in_time(self._guard.read(None, unforeseen), within)
+            if found is None or not found.counts(kept.moment, unforeseen):
                 return None
-        self._index.use(region, name)
         return kept
 
     def _name(self, region: str, key: str) -> tuple[str, bytes]:
@@ -164,11 +171,6 @@ class RedisShared:
             return await answer
         finally:
             timer.cancel()
-
-    async def _opened_aside(self, name: str, sealed: bytes, within: float) -> Kept | None:
-        opening = asyncio.ensure_future(asyncio.to_thread(self._envelopes.open, name, sealed))
-        done, _ = await asyncio.wait((opening,), timeout=max(0.0, within))
-        return opening.result() if done else None
 
     async def moment(self) -> bytes | None:
         """See `Shared`."""

@@ -225,8 +225,8 @@ class Guard:
                 return await self.forget()
             self.server.refused(refused[0])
             return False
-        if answers:
-            self._noticed(self._epoch, b"%d" % answers[-1])
+        if not self._noticed(self._epoch, b"%d" % answers[-1]):
+            self._epoch = b""
         return True
 
     async def forget(self) -> bool:

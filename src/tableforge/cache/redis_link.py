@@ -6,8 +6,10 @@ taken for another one's (redis/redis-py#2624 tells what happens otherwise).
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import hiredis
@@ -20,6 +22,9 @@ CLOSED: Final = "closed by us"
 LOST: Final = object()
 """Instead of an answer, where the connection was lost before it came."""
 PARSED: Final = object()
+
+HISTORY: Final = (b"INFO", b"replication")
+"""Asks for what `history` reads."""
 
 Answered = Callable[[Any], None]
 """Told of one answer: what hiredis makes of it, a `hiredis.ReplyError`, or LOST. It does not raise."""
@@ -35,8 +40,9 @@ class Link(Conversation):
         self._end = "the server closed the connection"
         self._transport: asyncio.Transport
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.history = b""
         self.run = b""
-        """Which run of the server this is: another one may have forgotten what was written last."""
+        """Which run of the server in which history this is: another one may not know what was written last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -112,21 +118,31 @@ class Link(Conversation):
 
     async def greet(self, commands: Sequence[Command]) -> None:
         """See `Conversation`."""
-        answers = await self.ask(*commands, (b"INFO", b"server"))
-        for answer in answers:
+        *answers, server, replication = await self.ask(*commands, (b"INFO", b"server"), HISTORY)
+        for answer in (*answers, server, replication):
             if isinstance(answer, hiredis.ReplyError):
                 raise ConnectionError(refusal(answer))
-        if not is_primary(answers[0]):
+        self.history = history(replication)
+        self.run = (
+            blake2b(_line(server, b"run_id") + self.history, digest_size=8).hexdigest().encode()
+        )
+        if not self.history:
             raise ConnectionError("it is a replica")
-        _, _, behind = bytes(answers[-1]).partition(b"run_id:")
-        self.run = behind[:16]
-        if len(self.run) < 16:
-            raise ConnectionError("it does not tell its run_id in INFO server")
 
 
-def is_primary(hello: object) -> bool:
-    """Whether an answer to HELLO is that of a server that takes changes."""
-    return isinstance(hello, dict) and hello.get(b"role", b"master") == b"master"
+def history(replication: object) -> bytes:
+    """From the answer to HISTORY which history of changes a primary stands in; empty for a replica.
+
+    It is another one after a replica became the primary, though it may have missed the last changes.
+    """
+    return _line(replication, b"master_replid") if _line(replication, b"role") == b"master" else b""
+
+
+def _line(info: object, name: bytes) -> bytes:
+    """What INFO says under a name; empty if it says nothing."""
+    text = info.encode() if isinstance(info, str) else info if isinstance(info, bytes) else b""
+    found = re.search(rb"^%b:(\w+)" % name, text, re.MULTILINE)
+    return found[1] if found else b""
 
 
 def refusal(error: hiredis.ReplyError) -> str:

@@ -14,7 +14,16 @@ import hiredis
 import structlog
 
 from tableforge.cache.breaker import Breaker, State
-from tableforge.cache.redis_link import CLOSED, LOST, Answered, Link, Question, is_primary, refusal
+from tableforge.cache.redis_link import (
+    CLOSED,
+    HISTORY,
+    LOST,
+    Answered,
+    Link,
+    Question,
+    history,
+    refusal,
+)
 from tableforge.config.redis_address import CONNECT_TROUBLE, Address, Command
 
 PATIENCE_SECONDS: Final = 2.0
@@ -183,6 +192,8 @@ class Server:
             if not turn.over and answer is not LOST:
                 self.breaker.succeed()
             turn.over = True
+            if self._turns and self._turns[0] is turn:
+                self._turns.popleft()
             last(answer)
 
         questions[-1] = (command, answered_all)
@@ -269,15 +280,20 @@ class Server:
                     return link.lost.result()
                 if moved.done():
                     return "the Sentinels name another primary"
-                self.send((b"HELLO",), self._heard)
+                self.send(HISTORY, self._heard)
         finally:
             moved.cancel()
             self._link = None
             link.lose("given up")
 
-    def _heard(self, hello: object) -> None:
-        if self._link is not None and hello is not LOST and not is_primary(hello):
-            self._link.lose("it has become a replica")
+    def _heard(self, replication: object) -> None:
+        """It is still the server that it was, or else it is let go."""
+        if self._link is None or replication is LOST:
+            return
+        if isinstance(replication, hiredis.ReplyError):
+            self.refused(replication)
+        elif history(replication) != self._link.history:
+            self._link.lose("it is or was a replica")
 
 
 def errors(answers: Sequence[object]) -> list[hiredis.ReplyError]:
