@@ -168,6 +168,7 @@ class CacheMachine(RuleBasedStateMachine):
         self, reader: int, writer: int, key: str, way: str, moment: float
     ) -> None:
         """A slow read, a change in its midst, its message, and another read."""
+        self._forget(reader, key)
         self.read(reader, key, SLOWEST, wait=False)
         self._pass(moment)
         self.change(writer, key, way)
@@ -177,6 +178,13 @@ class CacheMachine(RuleBasedStateMachine):
         self.read(reader, key, 0.0, wait=True)
         self._pass(SLOWEST)
         self.read(reader, key, 0.0, wait=True)
+
+    def _forget(self, me: int, key: str) -> None:
+        async def forget() -> None:
+            self.caches[me].forget(PLAIN, key)
+            self.server.values.pop(("plain", key), None)
+
+        self.runner.run(forget())
 
     @rule(writer=INSTANCES, key=st.sampled_from(KEYS), way=st.sampled_from(WAYS))
     def both_read_around_a_change(self, writer: int, key: str, way: str) -> None:
@@ -334,6 +342,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.the_bus_is_back()
         self.everybody_reads_everything()
         self.levels[writer].away = False
+        self.everybody_reads_everything()
         self._pass(seconds)
         self.everybody_reads_everything()
 
@@ -374,5 +383,5 @@ class CacheMachine(RuleBasedStateMachine):
 
 def test_ca2_ca3_ca8_nobody_is_served_what_they_know_to_be_over() -> None:
     run_state_machine_as_test(
-        CacheMachine, settings=settings(max_examples=50, stateful_step_count=20, deadline=None)
+        CacheMachine, settings=settings(max_examples=70, stateful_step_count=20, deadline=None)
     )

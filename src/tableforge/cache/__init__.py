@@ -159,7 +159,7 @@ class Cache(Protocol):
         ...
 
     def touch_tag(self, tag: str) -> None:
-        """Like `drop_tag`, for changes that come by the thousand: here at once, elsewhere gathered for up to 50 ms."""
+        """Like `drop_tag`, for changes that come by the thousand: here at once, elsewhere gathered for up to 20 ms."""
         ...
 
     def forget(self, policy: Policy[V], key: str) -> None:

@@ -14,7 +14,7 @@ from tableforge.cache import Shared, V
 
 PENDING_AT_MOST: Final = 10_000
 """Changes that wait for the shared level; with more, all that may be stale there is forgotten."""
-GATHERED_SECONDS: Final = 0.05
+GATHERED_SECONDS: Final = 0.02
 """For how long touched tags are gathered before they go out."""
 PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0

@@ -280,11 +280,14 @@ async def test_ca2_what_changes_all_the_time_is_served_to_those_who_asked_before
     assert found is not None
     assert found > 0
     assert cache.peek(THINGS, "k") is None
+    first = asyncio.create_task(number(cache, truth.load, tags=["t"]))
+    await asyncio.sleep(2.95)  # into the last attempt of that load, which is overtaken as well
     joined = truth.number
     late = await number(cache, truth.load, tags=["t"])
     assert joined is not None
     assert late is not None
     assert late >= joined
+    await first
     changing.cancel()
 
 
@@ -306,12 +309,38 @@ async def test_ca2_a_value_on_its_way_to_the_shared_level_is_overtaken_by_a_drop
 @in_its_own_time
 async def test_ca2_while_the_shared_level_was_not_told_it_is_not_believed(world: World) -> None:
     cache, truth = world.instance(), Truth(1)
-    await number(cache, truth.load, tags=["t"])
-    world.levels[0].silent = True
+    truth.tags = ("read",)
+    for tag in ("t", "read"):
+        await number(cache, truth.load, tags=["t"])
+        world.levels[0].away = True
+        assert truth.number is not None
+        truth.number += 1
+        cache.drop_tag(tag)
+        await asyncio.sleep(0.01)
+        world.levels[0].away = False
+        assert cache.untold == 1
+        assert await number(cache, truth.load, tags=["t"]) == truth.number
+        await cache.settled()
+
+
+@in_its_own_time
+async def test_ca2_an_answer_of_the_shared_level_is_overtaken_by_a_drop(world: World) -> None:
+    cache, truth = world.instance(), Truth(1)
+    truth.tags = ("read",)
+    await number(world.instance(), truth.load)
+    asked = world.levels[0].get
+
+    async def slow(region: str, key: str, tags: Sequence[str], *, within: float) -> Kept | None:
+        found = await asked(region, key, tags, within=within)
+        await asyncio.sleep(0.02)
+        return found
+
+    world.levels[0].get = slow  # type: ignore[method-assign]
+    asking = asyncio.create_task(number(cache, truth.load))
+    await asyncio.sleep(0.01)
     truth.number = 2
-    cache.drop_tag("t")
-    world.levels[0].silent = False
-    assert await number(cache, truth.load, tags=["t"]) == 2
+    cache.heard(True, [], ["read"], [])
+    assert await asking == 2
 
 
 @in_its_own_time
