@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
 from math import inf
+from secrets import token_hex
 from statistics import median
 from time import perf_counter, thread_time
 from typing import Any, Final, Protocol, TypeVar
@@ -40,6 +41,8 @@ AT_ONCE: Final = 1_000
 WORKERS: Final = 16
 """Gets of the shared level that are under way at a time."""
 KEYS: Final = 800
+REGION: Final = "bench"
+"""In the shared level."""
 CONNECT_SECONDS: Final = 10.0
 WITHIN_SECONDS: Final = 1.0
 VALUE: Final = SessionRow("u" * 26, "A player", 1_700_000_000_000, 1_800_000_000_000, 12_345)
@@ -147,7 +150,9 @@ class CacheReport:
         """The report as a person reads it."""
         lines: list[str] = []
         if self.hit_ns:
-            lines.append("A hit in memory, ns of the processor, best round: " + listed(self.hit_ns, "{:.0f}"))
+            lines.append(
+                "A hit in memory, ns of the processor, best round: " + listed(self.hit_ns, "{:.0f}")
+            )
         if self.ratios:
             lines += table(self.ratios)
         if self.loads is not None:
@@ -354,12 +359,14 @@ async def shared_figures(plan: Plan, url: str, make: SharedAt, told: Told) -> Sh
         ) from error
     shared.start()
     try:
-        names = [f"user:{number}" for number in range(KEYS)]
+        # Nothing that somebody else may have there.
+        mark = token_hex(8)
+        names = [f"tableforge:bench:{mark}:{number}" for number in range(KEYS)]
         await fill(shared, link, names)
         bare = Bare(link)
 
         async def ours(key: str) -> None:
-            kept = await shared.get("user_sessions", key, (f"owner:{key}",), within=WITHIN_SECONDS)
+            kept = await shared.get(REGION, key, (f"owner:{key}",), within=WITHIN_SECONDS)
             assert kept is not None
             assert decode_value(SessionRow, kept.value) == VALUE
 
@@ -383,7 +390,7 @@ async def shared_figures(plan: Plan, url: str, make: SharedAt, told: Told) -> Sh
             told("shared level", number + 1, plan.rounds)
         return SharedFigures(quantiles(seen[ours]), quantiles(seen[plain]), median(times))
     finally:
-        await shared.clear("user_sessions")
+        await shared.clear(REGION)
         await link.ask((b"DEL", *(name.encode() for name in names)))
         await link.finish(CONNECT_SECONDS)
         await address.close()
@@ -396,7 +403,7 @@ async def fill(shared: SharedLevel, link: Link, names: Sequence[str]) -> None:
     moment = await in_time(shared.moment)
     for name in names:
         shared.put(
-            "user_sessions",
+            REGION,
             name,
             Kept(
                 form=1, position=0, built=0.0, tags=(f"owner:{name}",), moment=moment, value=written
@@ -408,7 +415,7 @@ async def fill(shared: SharedLevel, link: Link, names: Sequence[str]) -> None:
     for name in names:
         await in_time(
             lambda name=name: shared.get(  # type: ignore[misc]  # bound now
-                "user_sessions", name, (f"owner:{name}",), within=WITHIN_SECONDS
+                REGION, name, (f"owner:{name}",), within=WITHIN_SECONDS
             )
         )
 

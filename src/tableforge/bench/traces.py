@@ -1,11 +1,14 @@
 """What is asked of caches, made from a seed: an evening of TableForge, and the loads by which caches are commonly compared.
 
-The evening (`evening`) is that of one instance with its own five regions and their default sizes. People sign in, see the
-list of their rooms, enter one, which brings its newest snapshot and the pictures of its scene, and then send moves over
-their socket and a request by REST now and then, each of which asks for their session. Rooms are as popular as Zipf says
-(exponent 0.9), and so are searches. Pictures are shared by rooms of one game system. From time to time many lose their
-connection at once and come back within seconds (a reconnect storm): each asks for their session and their room again. A
-change in a room takes the lists that show it out of the cache, a profile's change its session.
+The evening (`evening`) is that of one instance whose regions have their default sizes. Of 1500 users 900 are there at a time,
+and others come for those who go. Who comes asks for their session and the list of their rooms and enters one of 600 rooms,
+which are as popular as Zipf says (exponent 0.9); a room that nobody is in brings its snapshot and its game system; and each
+of the fifteen pictures of its scene is fetched, a session and a picture's row each time. Pictures are shared by rooms of one
+of twelve game systems, 400 each, after Zipf again. While they play they fetch pictures, search (after Zipf), put other
+pictures up, which all in the room fetch, and change things, which takes the lists of all members, or a session, out of the
+cache. After every 40 000 steps four of five lose their connection and come back at once (a reconnect storm): each asks for
+their session, and for nothing else, since rooms stay in memory and pictures in browsers. What is asked over sockets costs no
+look-up and is not in it.
 
 The others: popularity after Zipf; the same with scans in between; loops longer than the cache; loops mixed with Zipf; index
 pages and records in turn (O'Neil, O'Neil and Weikum, SIGMOD 1993, which is also LIRS' trace `2_pools`); a zigzag over more
@@ -179,6 +182,10 @@ GENERATORS: Final[Mapping[str, tuple[int, Keys]]] = {
 # The evening
 
 USERS: Final = 1_500
+HERE: Final = 0.6
+"""Of them are there at a time."""
+LEAVING: Final = 0.05
+"""How often somebody goes when another one would come."""
 ROOMS: Final = 600
 SYSTEMS: Final = 12
 PICTURES: Final = 400
@@ -204,80 +211,92 @@ class Evening:
         self.random = random
         self.popular_room = zipf(random, ROOMS, 0.9)
         self.search = zipf(random, SEARCHES, 0.9)
-        pictures = [zipf(random, PICTURES, 0.9) for _ in range(SYSTEMS)]
         self.system = [random.randrange(SYSTEMS) for _ in range(ROOMS)]
-        self.scene = [list(islice(pictures[self.system[room]], SCENE)) for room in range(ROOMS)]
+        self.pictures = [zipf(random, PICTURES, 0.9) for _ in range(SYSTEMS)]
+        self.scene = [
+            list(islice(self.pictures[self.system[room]], SCENE)) for room in range(ROOMS)
+        ]
         self.there: dict[int, int] = {}
         """Users who are connected, with their rooms."""
+        self.live = [0] * ROOMS
+        """How many of them are in each room; the server has rooms with any in memory."""
         self.members: list[set[int]] = [set() for _ in range(ROOMS)]
 
-    def sign_in(self, user: int) -> Iterator[Step]:
+    def enter(self, user: int) -> Iterator[Step]:
         """Somebody comes, looks at their rooms and enters one."""
         room = next(self.popular_room)
         yield Step("user_sessions", f"user:{user}")
         yield Step("query_results", f"rooms_of:{user}")
-        yield from self.connect(user, room)
-        self.members[room].add(user)
-        yield Step("query_results", f"rooms_of:{user}", dropped=True)
-        system = self.system[room]
-        yield Step("game_system_templates", f"system:{system}")
-        for picture in self.scene[room]:
-            yield Step("user_sessions", f"user:{user}")
-            yield Step("asset_metadata", f"asset:{system}:{picture}")
-
-    def connect(self, user: int, room: int) -> Iterator[Step]:
-        """A socket opens."""
+        if user not in self.members[room]:
+            self.members[room].add(user)
+            yield Step("query_results", f"rooms_of:{user}", dropped=True)
         yield Step("user_sessions", f"user:{user}")
-        yield Step("room_states", f"room:{room}")
+        if not self.live[room]:
+            yield Step("room_states", f"room:{room}")
+            yield Step("game_system_templates", f"system:{self.system[room]}")
         self.there[user] = room
+        self.live[room] += 1
+        for picture in self.scene[room]:
+            yield from self.look_at(user, room, picture)
 
-    def request(self, user: int) -> Iterator[Step]:
-        """Somebody does something by REST: mostly reading, sometimes changing."""
-        room = self.there[user]
+    def leave(self, user: int) -> None:
+        """Somebody goes."""
+        self.live[self.there.pop(user)] -= 1
+
+    def look_at(self, user: int, room: int, picture: int) -> Iterator[Step]:
+        """Somebody fetches a picture."""
         yield Step("user_sessions", f"user:{user}")
+        yield Step("asset_metadata", f"asset:{self.system[room]}:{picture}")
+
+    def play(self, user: int) -> Iterator[Step]:
+        """Somebody moves, which concerns the lists that show the room, or fetches, looks for or changes something."""
+        room = self.there[user]
         kind = self.random.random()
-        if kind < 0.3:
-            yield Step("query_results", f"rooms_of:{user}")
-        elif kind < 0.5:
-            yield Step("query_results", f"search:{next(self.search)}")
-        elif kind < 0.9:
-            picture = self.random.choice(self.scene[room])
-            yield Step("asset_metadata", f"asset:{self.system[room]}:{picture}")
-        elif kind < 0.93:
+        if kind < 0.05:
             for member in sorted(self.members[room]):
                 yield Step("query_results", f"rooms_of:{member}", dropped=True)
-        elif kind < 0.94:
+        elif kind < 0.7:
+            yield from self.look_at(user, room, self.random.choice(self.scene[room]))
+        elif kind < 0.97:
+            yield Step("user_sessions", f"user:{user}")
+            yield Step("query_results", f"search:{next(self.search)}")
+        elif kind < 0.98:
+            yield Step("user_sessions", f"user:{user}")
             yield Step("user_sessions", f"user:{user}", dropped=True)
         else:
-            self.scene[room][self.random.randrange(SCENE)] = self.random.randrange(PICTURES)
+            shown = next(self.pictures[self.system[room]])
+            self.scene[room][self.random.randrange(SCENE)] = shown
+            for other, where in list(self.there.items()):
+                if where == room:
+                    yield from self.look_at(other, room, shown)
 
     def storm(self) -> Iterator[Step]:
-        """Most lose their connection and come back, in any order."""
+        """Most lose their connection and come back, in any order; their rooms stay in memory meanwhile."""
         came = [user for user in self.there if self.random.random() < 0.8]
         self.random.shuffle(came)
         for user in came:
-            yield from self.connect(user, self.there[user])
+            yield Step("user_sessions", f"user:{user}")
 
 
 def evening(random: Random) -> Iterator[Step]:
-    """See the module. About 60 % of the users are there at any time; who leaves is replaced by somebody else."""
+    """See the module."""
     here = Evening(random)
     until_storm = STORM_AFTER
     while True:
-        steps = 0
-        absent = random.random() * USERS > len(here.there) / 0.6
-        if absent or not here.there:
-            user = random.randrange(USERS)
-            made = here.sign_in(user) if user not in here.there else here.request(user)
-        elif random.random() < 0.02:
-            here.there.pop(random.choice(list(here.there)))
-            continue
+        taken = 0
+        user = random.randrange(USERS)
+        if user in here.there:
+            made = here.play(user)
+        elif len(here.there) < HERE * USERS:
+            made = here.enter(user)
         else:
-            made = here.request(random.choice(list(here.there)))
+            if random.random() < LEAVING:
+                here.leave(random.choice(list(here.there)))
+            continue
         for step in made:
-            steps += 1
+            taken += 1
             yield step
-        until_storm -= steps
+        until_storm -= taken
         if until_storm <= 0:
             until_storm = STORM_AFTER
             yield from here.storm()

@@ -190,7 +190,7 @@ class Guarded:
 class LeastUsed:
     """The setting `lfu`: least often used first, of those the least recently used.
 
-    Newcomers start a use higher whenever as many were counted as there are values, and nobody is more than `MOST_USES` above
+    Newcomers start a use higher after every `HALVED_AFTER` uses for each value, and nobody is more than `MOST_USES` above
     them, so that what was popular once is overtaken (ageing as in LFU-DA: Arlitt and others, "Evaluating content management
     techniques for web proxy caches", 2000, but by time instead of by who left).
     """
@@ -204,14 +204,12 @@ class LeastUsed:
 
     def add(self, place: Place) -> None:
         """See `Order`."""
+        self._count()
         self._stand(place, self._age)
 
     def used(self, place: Place) -> None:
         """See `Order`."""
-        self._counted += 1
-        if self._counted >= self._size:
-            self._counted = 0
-            self._age += 1
+        self._count()
         self.remove(place)
         self._stand(place, min(place.uses + 1, self._age + MOST_USES))
 
@@ -234,6 +232,12 @@ class LeastUsed:
         while self._fewest[0] not in self._by_uses:
             heappop(self._fewest)
         return next(iter(self._by_uses[self._fewest[0]].values()))
+
+    def _count(self) -> None:
+        self._counted += 1
+        if self._counted >= HALVED_AFTER * self._size:
+            self._counted = 0
+            self._age += 1
 
     def _stand(self, place: Place, uses: int) -> None:
         queue = self._by_uses.get(uses)

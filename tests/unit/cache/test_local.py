@@ -243,7 +243,7 @@ def test_lfu_lets_go_of_what_was_popular_once() -> None:
         put(things, f"before:{number}")
         for _ in range(1_000):
             things.find(f"before:{number}", 0.0)
-    for turn in range(60):
+    for turn in range(400):
         for number in range(9):
             if things.find(f"after:{number}", 0.0) is None:
                 put(things, f"after:{number}")
