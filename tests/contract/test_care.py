@@ -97,11 +97,16 @@ class Planted:
 
     async def optimize(self, wish: Wish | None = None) -> dict[str, Deed]:
         """What was done, by what it was done to."""
-        return {deed.action: deed for deed in await self.care.optimize(lambda _: None, wish=wish)}
+        async with self.care.alone() as alone:
+            assert alone
+            deeds = await self.care.optimize(lambda _: None, wish=wish)
+        return {deed.action: deed for deed in deeds}
 
     async def maintain(self) -> dict[str, Deed]:
         """What was done at night."""
-        deeds = await self.care.maintain(lambda _: None, within_seconds=60)
+        async with self.care.alone() as alone:
+            assert alone
+            deeds = await self.care.maintain(lambda _: None, within_seconds=60)
         return {deed.action: deed for deed in deeds}
 
     def create(self, table: str, *columns: str) -> str:

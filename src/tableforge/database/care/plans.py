@@ -24,6 +24,7 @@ PARAMETER = re.compile(
     rf"(?P<alias>{NAME})\.(?P<column>{NAME})(?:\)?::[\w ]+)? (?P<how>=|<=|>=|<>|<|>|!?~~\*?)"
     r" (?P<any>ANY )?\(*\$(?P<number>\d+)"
 )
+ROWS = re.compile(r"(?:\bROW)?\(([^()]+)\)\s*(<=|>=|=|<|>)\s*(?:ROW)?\(([^()]+)\)")
 CONDITIONS = (
     *("Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter"),
     *("TID Cond", "One-Time Filter"),
@@ -54,6 +55,19 @@ def bare(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
+def unrolled(condition: str) -> str:
+    """The condition with rows that are compared taken apart: which columns take part in it, and with which values."""
+
+    def apart(match: re.Match[str]) -> str:
+        ours, theirs = match[1].split(","), match[3].split(",")
+        if len(ours) != len(theirs):
+            return match[0]
+        pairs = zip(ours, theirs, strict=True)
+        return " AND ".join(f"{our.strip()} {match[2]} {their.strip()}" for our, their in pairs)
+
+    return ROWS.sub(apart, condition)
+
+
 def nodes(plan: Node, above: tuple[Node, ...] = ()) -> Iterator[tuple[Node, tuple[Node, ...]]]:
     """Every node of a plan with those above it, the nearest last."""
     yield plan, above
@@ -81,7 +95,7 @@ def bounds(plan: Node) -> list[Bound]:
     found: dict[int, Bound] = {}
     for node, _ in nodes(plan):
         for condition in CONDITIONS:
-            for match in PARAMETER.finditer(str(node.get(condition, ""))):
+            for match in PARAMETER.finditer(unrolled(str(node.get(condition, "")))):
                 table = known.get(bare(match["alias"]))
                 if table is not None:
                     number = int(match["number"])
@@ -116,7 +130,7 @@ def candidates(plan: Node, rows: Mapping[str, float], *, least_rows: float) -> l
                 read.append(alias)
                 asked[alias].sorted = _order(above, alias)
         for condition in CONDITIONS:
-            _compared(str(node.get(condition, "")), asked)
+            _compared(unrolled(str(node.get(condition, ""))), asked)
         for condition in JOINS:
             for match in JOINED.finditer(str(node.get(condition, ""))):
                 asked[bare(match["a"])].joined.append(bare(match["ac"]))

@@ -148,10 +148,17 @@ class PostgresCare:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
-        """See the contract. The lock ends with its connection; its transaction holds back no cleaning, for it reads nothing."""
+        """See the contract.
+
+        The lock ends with its connection. Its transaction holds back neither cleaning nor the building of an index, since
+        it keeps no snapshot: the driver's question leaves a portal open that has one, and the empty statement behind it
+        closes that.
+        """
         async with self._connected() as connection:
             await connection.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
-            yield bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK))
+            is_alone = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK)
+            await connection.execute("SELECT")
+            yield bool(is_alone)
 
     # Advice
 

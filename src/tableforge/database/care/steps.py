@@ -13,7 +13,12 @@ from time import monotonic, perf_counter
 from typing import NamedTuple
 
 from tableforge.database.care import Measure, Unmeasurable
-from tableforge.database.care.plans import MOST_CANDIDATES, MOST_COLUMNS, Candidate
+from tableforge.database.care.plans import (
+    MOST_CANDIDATES,
+    MOST_COLUMNS,
+    Candidate,
+    unrolled,
+)
 from tableforge.database.care.schema import quoted
 
 RUNS = 11
@@ -85,7 +90,7 @@ class Reading:
         }
         self.compared = [
             Compared(alias, column, how.upper(), value)
-            for owner, column, how, value in COMPARED.findall(self.text)
+            for owner, column, how, value in COMPARED.findall(unrolled(self.text))
             if (alias := self._owner(owner, column))
         ]
 
@@ -279,7 +284,14 @@ class Tried(NamedTuple):
 def best_of(path: Path, text: str, options: Sequence[Candidate]) -> Tried | None:
     """Which of these indexes spares most work on a copy of a sample. Raises `Unmeasurable`."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as live:
-        tables = sorted(set(Reading(live, text).aliases.values()))
+        named = set(Reading(live, text).aliases.values())
+        stored = {
+            row[0]
+            for row in live.execute(
+                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+            )
+        }
+    tables = sorted(named & stored)
     with closing(copy_of(path, tables)) as copy:
         reading = Reading(copy, text)
         drawn = reading.draw(copy)
