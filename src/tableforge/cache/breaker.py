@@ -4,8 +4,8 @@ Closed, everybody asks. After some failures in a row it opens: nobody asks, nobo
 (half-open): if it is answered well the breaker closes, otherwise the next pause is longer.
 """
 
-import random
 from collections.abc import Callable
+from secrets import SystemRandom
 from time import monotonic
 from typing import Final, Literal
 
@@ -15,6 +15,7 @@ FIRST_PAUSE: Final = 0.1
 LAST_PAUSE: Final = 5.0
 """Seconds: the first pause, and the longest; each is twice the one before. A random half is taken off, so that the
 instances of a fleet do not come back together."""
+CHANCE: Final = SystemRandom()
 HELD_SECONDS: Final = 10.0
 """Closed for so long, it begins with the first pause again."""
 
@@ -28,7 +29,7 @@ class Breaker:
         self,
         *,
         clock: Callable[[], float] = monotonic,
-        chance: Callable[[float, float], float] = random.uniform,
+        chance: Callable[[float, float], float] = CHANCE.uniform,
     ) -> None:
         self._clock = clock
         self._chance = chance

@@ -12,7 +12,7 @@ batches, once a region is a sixteenth over its bound.
 """
 
 from collections.abc import Callable, Sequence
-from random import getrandbits
+from secrets import token_bytes
 from time import time
 from typing import Any, Final, Literal
 
@@ -23,8 +23,7 @@ from tableforge.cache.redis_server import Server, errors
 
 PREFIX: Final = b"tableforge:cache:"
 REGIONS: Final = PREFIX + b"regions"
-NOTED_BITS: Final = 3
-NOTED: Final = 1 << NOTED_BITS
+NOTED: Final = 8
 SLACK: Final = 16
 TRIMMED_AT_ONCE: Final = 200
 SAMPLE: Final = 32
@@ -53,6 +52,8 @@ class Index:
         self._announced: set[tuple[bytes, str]] = set()
         self._trimming: set[str] = set()
         self._front: dict[str, float] = {}
+        self._chance = bytearray()
+        """Drawn by the thousand: one by one costs more than the rest of a use."""
         self.trimmed: dict[str, int] = {}
         """Values taken out to make room, by region."""
 
@@ -105,7 +106,9 @@ class Index:
 
     def use(self, region: str, name: str) -> None:
         """A value was read."""
-        if self._eviction == "ttl" or getrandbits(NOTED_BITS):
+        if not self._chance:
+            self._chance += token_bytes(4_096)
+        if self._eviction == "ttl" or self._chance.pop() >= 256 // NOTED:
             return
         change = (b"INCR", b"%d" % NOTED) if self._eviction == "lfu" else (b"%d" % (time() * 1000),)
         self._server.send((b"ZADD", self._index(region), b"XX", *change, name.encode()), _nobody)
