@@ -90,7 +90,7 @@ class TemplatePage(Struct, frozen=True):
     next: str | None
 
 
-class SeenSystem(GameSystem, frozen=True, kw_only=True):
+class SeenSystem(GameSystem, frozen=True, kw_only=True, omit_defaults=False):
     """A game system with the document of one version; name, tags and visibility are the newest's."""
 
     id: str

@@ -57,6 +57,25 @@ async def page(
     return Found(hits, edge)
 
 
+def sought(column: str, part: str, tag: str) -> str:
+    """What SQLite's index of names in this column, and of tags, is asked for, as SQL over two parameters.
+
+    Of a long text no more than four of the terms that it must have, spread over it, since each one costs. A tag stands in
+    its quotes, so that it is long enough.
+    """
+
+    def terms(where: str, text: str) -> str:
+        places = (f"1 + (length({text}) - 3) * {number} / 3" for number in range(4))
+        quoted = (f"replace(substr({text}, {place}, 3), '\"', '\"\"')" for place in places)
+        return f"'{where} : (\"' || " + " || '\" AND \"' || ".join(quoted) + " || '\")'"
+
+    return (
+        f"(CASE WHEN length({part}) >= {SHORTEST} THEN {terms(column, part)} ELSE '' END"
+        f" || CASE WHEN length({part}) >= {SHORTEST} AND {tag} <> '' THEN ' AND ' ELSE '' END"
+        f" || CASE WHEN {tag} <> '' THEN {terms('tags', f'json_quote({tag})')} ELSE '' END)"
+    )
+
+
 def listing(
     name: str,
     table: str,
@@ -67,6 +86,8 @@ def listing(
     terms: str,
 ) -> Listing:
     """The statements for a table whose rows have `search`, `tags` (a JSON list), `created_ms` and `id`, the newest first.
+
+    `columns` are what is wanted of a row; the last three of these must be among them.
 
     Its rows are those with the values of `keys`, the first columns of an index that goes on with `created_ms` and `id`.
     `terms` are the terms of a row in the index of terms, `owner` one that they all have, made of the parameters. Those are
@@ -91,9 +112,8 @@ def listing(
         f" (strpos(tags, to_json({tag}::text)::text) > 0 AND jsonb_exists(tags::jsonb, {tag}))))",
     }
     candidates = {
-        "sqlite": f"SELECT {table}.* FROM {index} JOIN {table} ON {table}.num = {index}.rowid WHERE {index} MATCH"  # noqa: S608 - as above
-        f" (CASE WHEN length({part}) >= {SHORTEST} THEN 'search : \"' || replace({part}, '\"', '\"\"') || '\"' ELSE '' END"
-        f" || CASE WHEN {tag} <> '' THEN ' tags : \"' || replace(json_quote({tag}), '\"', '\"\"') || '\"' ELSE '' END)",
+        "sqlite": f"SELECT {table}.* FROM {index} JOIN {table} ON {table}.num = {index}.rowid"  # noqa: S608 - as above
+        f" WHERE {index} MATCH {sought('search', part, tag)}",
         "postgres": f"SELECT * FROM {table} WHERE {terms} @@ finding_query({owner}, {tag}, {part})",  # noqa: S608 - as above
     }
     walk = """WITH found AS MATERIALIZED (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tableforge.database import Statement
-from tableforge.database.finding import CANDIDATES, SHORTEST, WALKED, Listing, page
+from tableforge.database.finding import CANDIDATES, WALKED, Listing, page, sought
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import (
@@ -92,8 +92,7 @@ def _listing(name: str, rows: str, place: str, columns: str, role: str, seated: 
     ) WHERE (SELECT count(*) FROM found) < ?5"""  # noqa: S608 - as above
     search = f"""WITH candidates AS MATERIALIZED (
         SELECT r.* FROM room_terms JOIN rooms r ON r.num = room_terms.rowid WHERE room_terms MATCH
-        (CASE WHEN length(?3) >= {SHORTEST} THEN 'name : "' || replace(?3, '"', '""') || '"' ELSE '' END
-        || CASE WHEN ?4 <> '' THEN ' tags : "' || replace(json_quote(?4), '"', '""') || '"' ELSE '' END)
+        {sought("name", "?3", "?4")}
         LIMIT {CANDIDATES} + 1
     ), found AS MATERIALIZED (
         SELECT r.num, r.id, r.name, r.visibility, {OWN_ROLE} AS role FROM candidates r

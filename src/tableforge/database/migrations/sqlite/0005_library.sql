@@ -53,7 +53,7 @@ CREATE INDEX assets_digest ON assets (digest);
 CREATE INDEX rooms_listed ON rooms (num) WHERE visibility = 'public';
 
 -- Every three characters of names and tags in turn; the rows themselves stay where they are.
-CREATE VIRTUAL TABLE room_terms USING fts5 (name, tags, content='rooms', content_rowid='num', tokenize='trigram');
+CREATE VIRTUAL TABLE room_terms USING fts5 (name, tags, content='rooms', content_rowid='num', tokenize='trigram', detail='column');
 CREATE TRIGGER room_terms_added AFTER INSERT ON rooms BEGIN
     INSERT INTO room_terms (rowid, name, tags) VALUES (new.num, new.name, new.tags);
 END;
@@ -63,7 +63,7 @@ CREATE TRIGGER room_terms_changed AFTER UPDATE OF name, tags ON rooms WHEN (old.
 END;
 INSERT INTO room_terms (rowid, name, tags) SELECT num, name, tags FROM rooms;
 
-CREATE VIRTUAL TABLE asset_terms USING fts5 (search, tags, content='assets', content_rowid='num', tokenize='trigram');
+CREATE VIRTUAL TABLE asset_terms USING fts5 (search, tags, content='assets', content_rowid='num', tokenize='trigram', detail='column');
 CREATE TRIGGER asset_terms_added AFTER INSERT ON assets BEGIN
     INSERT INTO asset_terms (rowid, search, tags) VALUES (new.num, new.search, new.tags);
 END;
@@ -72,7 +72,7 @@ CREATE TRIGGER asset_terms_removed AFTER DELETE ON assets BEGIN
 END;
 INSERT INTO asset_terms (rowid, search, tags) SELECT num, search, tags FROM assets;
 
-CREATE VIRTUAL TABLE design_terms USING fts5 (search, tags, content='designs', content_rowid='num', tokenize='trigram');
+CREATE VIRTUAL TABLE design_terms USING fts5 (search, tags, content='designs', content_rowid='num', tokenize='trigram', detail='column');
 CREATE TRIGGER design_terms_added AFTER INSERT ON designs BEGIN
     INSERT INTO design_terms (rowid, search, tags) VALUES (new.num, new.search, new.tags);
 END;

@@ -1,0 +1,211 @@
+"""Game systems, room templates, and rooms made of them, over REST (rules LF of `docs/spec.md`)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import tableforge
+from tests.server_process import Person, ServerProcess
+
+SYSTEM: dict[str, Any] = {
+    "name": "Salt & Sorcery",
+    "tags": ["Sea", "d20"],
+    "attributes": [
+        {"key": "might", "name": "Might", "default": 10},
+        {"key": "folk", "name": "Folk", "kind": "choice", "choices": ["Elf", "Orc"]},
+    ],
+    "macros": [{"key": "hit", "name": "Hit", "expression": "2d20kh1+4"}],
+    "decks": [{"name": "Fate", "cards": [{"name": "The Tide", "count": 3}]}],
+    "sheets": [{"name": "Hero", "fields": [{"attribute": "might", "width": 6}, {"macro": "hit"}]}],
+    "extra": {"theme": {"ink": "#123456"}},
+}
+
+
+def test_lf5_a_system_is_kept_in_versions_and_private_until_it_is_public(
+    server: ServerProcess,
+) -> None:
+    maker, stranger = Person(server, "Ada"), Person(server, "Ilse")
+    made = maker.http.post("/api/systems", json=SYSTEM)
+    assert made.status_code == 201, made.text
+    system = made.json()
+    address = f"/api/systems/{system['id']}"
+    assert (system["version"], system["mine"], system["tags"]) == (1, True, ["sea", "d20"])
+    assert system["macros"][0]["expression"] == "2d20kh1+4"
+    never = stranger.http.get("/api/systems/aaaaaaaaaaaaaaaa")
+    for answer in (
+        stranger.http.get(address),
+        stranger.http.post(address, json=SYSTEM),
+        stranger.http.get(f"{address}?version=9"),
+    ):
+        assert answer.status_code == 404
+        assert answer.json()["code"] == never.json()["code"] == "not-found"
+    assert stranger.http.get(address).content.replace(
+        system["id"].encode(), b""
+    ) == never.content.replace(b"aaaaaaaaaaaaaaaa", b"")
+    changed = {**SYSTEM, "name": "Salt", "visibility": "public", "macros": [], "sheets": []}
+    assert maker.http.post(address, json=changed).json()["version"] == 2
+    seen = stranger.http.get(address).json()
+    assert (seen["name"], seen["version"], seen["newest"], seen["mine"]) == ("Salt", 2, 2, False)
+    assert seen["macros"] == []
+    assert stranger.http.get(f"{address}?version=1").json()["macros"] == system["macros"]
+    assert stranger.http.post(address, json=SYSTEM).status_code == 403
+    assert maker.http.get(f"{address}?version=3").status_code == 404
+    listed = stranger.http.get("/api/systems", params={"q": "SALT", "tag": "SEA"}).json()
+    assert [(one["id"], one["mine"]) for one in listed["systems"]] == [(system["id"], False)]
+    assert listed["next"] is None
+    assert stranger.http.get("/api/systems", params={"tag": "se"}).json()["systems"] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a\u0000b"},
+        {"name": ""},
+        {"tags": ["x" * 41]},
+        {"tags": ["x"] * 21},
+        {"macros": [{"key": "hit", "name": "Hit", "expression": "2d"}]},
+        {"macros": [{"key": "hit", "name": "Hit", "expression": "1d6"}] * 2},
+        {"attributes": [{"key": "Might", "name": "Might"}]},
+        {"attributes": [{"key": "might", "name": "Might", "kind": "choice"}]},
+        {"attributes": [{"key": "might", "name": "Might", "default": "ten"}]},
+        {"attributes": [{"key": "might", "name": "Might", "strange": 1}]},
+        {"decks": [{"name": "Fate", "cards": [{"name": "A", "count": 999}] * 6}]},
+        {"sheets": [{"name": "Hero", "fields": [{"attribute": "luck"}]}]},
+        {"sheets": [{"name": "Hero", "fields": [{}]}]},
+        {"extra": {"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}},
+        {"extra": {"a": "\u0007"}},
+        {"extra": []},
+        {"visibility": "secret"},
+    ],
+)
+def test_lf5_a_system_that_makes_no_sense_is_refused(
+    server: ServerProcess, wrong: dict[str, Any]
+) -> None:
+    maker = Person(server, "Ada")
+    refused = maker.http.post("/api/systems", json={**SYSTEM, **wrong})
+    assert (refused.status_code, refused.json()["code"]) == (400, "malformed")
+    listed = maker.http.get("/api/systems").json()["systems"]
+    assert not any(one["mine"] for one in listed)
+
+
+def furnished(gm: Person, room: str, player: Person) -> None:
+    """A table with something of everything, and secrets between two of its people."""
+    made = gm.command(room, "scene.create", name="Cellar", width=12, height=9).json()
+    scene = made["result"]["id"]
+    gm.command(room, "scene.activate", scene=scene)
+    gm.command(room, "token.add", name="Warden", x=3, y=4, hidden=True, rotation=90)
+    gm.command(room, "wall.set", points=[{"x": 0, "y": 0}, {"x": 4, "y": 0}])
+    gm.command(room, "door.set", points=[{"x": 4, "y": 0}, {"x": 5, "y": 0}], state="open")
+    gm.command(room, "light.set", x=2, y=2, range=5, color="#ffb65c", intensity=1)
+    player.command(room, "token.add", name="Brannoch", x=1, y=1)
+    player.command(room, "draw.add", shape={"kind": "line"}, style={"ink": "red"})
+    player.command(room, "chat.say", text="a word for nobody else", to=[player.id])
+    gm.command(room, "chat.say", text="said to all")
+    gm.command(room, "turn.set", entries=[{"name": "Brannoch", "value": 3}])
+    gm.http.patch(f"/api/rooms/{room}", json={"settings": {"players_add_tokens": False}})
+
+
+CONTENT = ("scenes", "tokens", "walls", "doors", "lights", "drawings")
+
+
+def content(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """What is on the boards, by the names of the scenes in place of ids, and without who it belongs to."""
+    room = snapshot["room"]
+    names = {scene["id"]: scene["name"] for scene in room["scenes"]}
+    found: dict[str, Any] = {"settings": room["settings"]}
+    for kind in CONTENT:
+        things = [
+            {
+                key: names.get(value, value) if key == "scene" else value
+                for key, value in thing.items()
+                if key not in {"id", "owner"}
+            }
+            for thing in room[kind]
+        ]
+        found[kind] = sorted(things, key=repr)
+    return found
+
+
+def test_lf6_a_room_made_of_a_template_equals_the_one_it_was_made_of(
+    server: ServerProcess,
+) -> None:
+    gm, player, stranger = (Person(server, name) for name in ("Ada", "Bo", "Cy"))
+    room, invite = gm.create_room("The Cellar")
+    player.join(room, invite)
+    furnished(gm, room, player)
+    wanted = {"room": room, "name": "Cellar", "tags": ["horror"], "visibility": "public"}
+    assert player.http.post("/api/templates", json=wanted).status_code == 403
+    assert stranger.http.post("/api/templates", json=wanted).status_code == 404
+    made = gm.http.post("/api/templates", json=wanted)
+    assert made.status_code == 201, made.text
+    template = made.json()
+    for secret in (player.id, gm.id, "said to all", "a word for", "Ada", room):
+        assert secret not in made.text.replace(f'"owner":"{secret}"', "")
+    assert f'"owner":"{player.id}"' not in made.text
+    answer = stranger.http.post("/api/rooms", json={"name": "Mine", "template": template["id"]})
+    assert answer.status_code == 201, answer.text
+    copy = answer.json()["id"]
+    before = gm.http.get(f"/api/rooms/{room}/snapshot").json()
+    after = stranger.http.get(f"/api/rooms/{copy}/snapshot").json()
+    assert content(after) == content(before)
+    assert len(after["room"]["scenes"]) == 2
+    assert [one["id"] for one in after["room"]["members"]] == [stranger.id]
+    assert (after["room"]["me"]["role"], after["room"]["chat"]) == ("gm", [])
+    assert after["room"]["turn"] is None
+    assert {one["owner"] for one in after["room"]["tokens"]} == {None}
+    assert {one["owner"] for one in after["room"]["drawings"]} == {stranger.id}
+    ids = {kind: {one["id"] for one in before["room"][kind]} for kind in CONTENT}
+    assert not any(one["id"] in ids[kind] for kind in CONTENT for one in after["room"][kind])
+    gm.command(room, "token.add", name="Late", x=0, y=0)
+    again = gm.http.post(f"/api/templates/{template['id']}", json=wanted)
+    assert (again.status_code, again.json()["version"]) == (201, 2)
+    address = f"/api/templates/{template['id']}"
+    assert (
+        stranger.http.get(address, params={"version": "1"}).json()["layout"] == template["layout"]
+    )
+    assert "Late" in stranger.http.get(address).text
+    assert stranger.http.post(address, json=wanted).status_code in {403, 404}
+
+
+def test_lf6_a_template_that_the_caller_may_not_see_makes_no_room(server: ServerProcess) -> None:
+    gm, stranger = Person(server, "Ada"), Person(server, "Cy")
+    room, _ = gm.create_room("The Cellar")
+    made = gm.http.post("/api/templates", json={"room": room, "name": "Cellar"}).json()
+    for template in (made["id"], "aaaaaaaaaaaaaaaa"):
+        refused = stranger.http.post("/api/rooms", json={"name": "Mine", "template": template})
+        assert (refused.status_code, refused.json()["code"]) == (404, "not-found")
+    assert stranger.http.get("/api/rooms", params={"q": "Mine"}).json()["rooms"] == []
+    listed = stranger.http.get("/api/templates").json()["templates"]
+    assert made["id"] not in {one["id"] for one in listed}
+    mine = gm.http.get("/api/templates", params={"q": "cell"}).json()["templates"]
+    assert [one["id"] for one in mine if one["mine"]] == [made["id"]]
+
+
+def test_lf7_a_seeded_database_is_the_same_again_refuses_others_and_is_measured(
+    tmp_path: Path,
+) -> None:
+    few = ("--rooms", "300", "--users", "40", "--assets", "900", "--designs", "60")
+    nothing = tableforge("bench", "database", folder=tmp_path)
+    assert nothing.returncode == 2, nothing.stderr
+    first = tableforge("bench", "seed", *few, folder=tmp_path, data=tmp_path / "one")
+    assert first.returncode == 0, first.stderr
+    refused = tableforge("bench", "seed", *few, folder=tmp_path, data=tmp_path / "one")
+    assert refused.returncode == 2
+    assert "300 rooms" in refused.stderr
+    more = tableforge(
+        *("bench", "seed", "--add", "--seed", "2", *few), folder=tmp_path, data=tmp_path / "one"
+    )
+    assert more.returncode == 0, more.stderr
+    measured = tableforge(
+        *("bench", "database", "--pages", "3", "--json"), folder=tmp_path, data=tmp_path / "one"
+    )
+
+    report = json.loads(measured.stdout)
+    assert measured.returncode == int(not all(one["met"] for one in report["answers"]))
+    assert (report["contents"]["rooms"], report["contents"]["assets"]) == (600, 1800)
+    by_name = {one["name"]: one for one in report["answers"]}
+    assert by_name["public rooms, the first page"]["rows"] == 150
+    assert by_name["public rooms, absent text"]["rows"] == 0
+    assert "rooms_listed" in report["plans"]["log_list_public_walk"]
