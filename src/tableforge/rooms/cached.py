@@ -43,12 +43,7 @@ def tags_changed(before: Room, after: Room | None) -> list[str]:
         if "public" in (before.visibility, after and after.visibility):
             tags.append(PUBLIC)
         return [*tags, *map(list_tag, {**left, **here})]
-    moved = [
-        user
-        for user in {**left, **here}
-        if user not in left or user not in here or left[user].role != here[user].role
-    ]
-    return [*tags, *map(list_tag, moved)]
+    return [*tags, *map(list_tag, sorted(left.keys() ^ here.keys()))]
 
 
 async def encoded(room: Room) -> bytes:
