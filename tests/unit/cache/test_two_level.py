@@ -1,7 +1,7 @@
 """The front of the cache: rules CA1 to CA11 of `docs/spec.md`, in a time of its own, with the shared level in memory."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -311,6 +311,7 @@ async def test_ca2_while_the_shared_level_was_not_told_it_is_not_believed(world:
     cache, truth = world.instance(), Truth(1)
     truth.tags = ("read",)
     for tag in ("t", "read"):
+        cache.forget(THINGS, "k")
         await number(cache, truth.load, tags=["t"])
         world.levels[0].away = True
         assert truth.number is not None
@@ -319,6 +320,27 @@ async def test_ca2_while_the_shared_level_was_not_told_it_is_not_believed(world:
         await asyncio.sleep(0.01)
         world.levels[0].away = False
         assert cache.untold == 1
+        assert await number(cache, truth.load, tags=["t"]) == truth.number
+        await cache.settled()
+
+
+@in_its_own_time
+async def test_ca2_while_the_shared_level_is_being_told_it_is_not_believed(world: World) -> None:
+    cache, truth = world.instance(), Truth(1)
+    drop_tags = world.levels[0].drop_tags
+
+    async def slow(tags: Iterable[str]) -> bool:
+        await asyncio.sleep(0.02)
+        return await drop_tags(tags)
+
+    world.levels[0].drop_tags = slow  # type: ignore[method-assign]
+    for drop in (cache.drop_tag, cache.touch_tag):
+        cache.forget(THINGS, "k")
+        await number(cache, truth.load, tags=["t"])
+        assert truth.number is not None
+        truth.number += 1
+        drop("t")
+        await asyncio.sleep(0.01)
         assert await number(cache, truth.load, tags=["t"]) == truth.number
         await cache.settled()
 
