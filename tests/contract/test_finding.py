@@ -21,6 +21,7 @@ from tableforge.eventlog.postgres import PostgresEventLog
 from tableforge.eventlog.sqlite import SqliteEventLog
 from tableforge.library.systems import Designs, Label
 from tests.contract.eventlog_contract import Writer
+from tests.local_cache import POLICIES, local_cache
 
 LETTERS = st.text("abA'\"\\%_ é漢", max_size=8)
 TAGS = st.lists(st.text("ab\"\\'é漢 ", min_size=1, max_size=3), max_size=3, unique=True)
@@ -252,7 +253,7 @@ async def test_lf1_rooms_are_found_as_a_naive_filter_finds_them(
 @pytest.mark.parametrize("database", ENGINES, indirect=True)
 async def test_lf3_designs_are_listed_own_first_then_public_each_once(database: Database) -> None:
     moments = iter(range(1_000))
-    designs = Designs(database, clock=lambda: next(moments))
+    designs = Designs(database, local_cache(), POLICIES, clock=lambda: next(moments))
     made: dict[str, list[str]] = {"ada": [], "bo": []}
     for number in range(9):
         owner = "ada" if number % 3 else "bo"
@@ -267,7 +268,7 @@ async def test_lf3_designs_are_listed_own_first_then_public_each_once(database: 
         found: list[str] = []
         cursor = ""
         while True:
-            here = await designs.list(
+            here = await designs.listed(
                 "system", "ada", text="SEA", tag="Sea", limit=limit, cursor=cursor
             )
             assert len(here.designs) <= limit
@@ -284,7 +285,7 @@ async def test_lf3_designs_are_listed_own_first_then_public_each_once(database: 
 
 @pytest.mark.parametrize("database", ENGINES, indirect=True)
 async def test_lf4_versions_made_at_once_are_each_kept(database: Database) -> None:
-    designs = Designs(database)
+    designs = Designs(database, local_cache(), POLICIES)
 
     def label(number: int) -> Label:
         return Label(name=f"Sea {number}", visibility="private", tags=())

@@ -170,7 +170,7 @@ async def listed(request: Caller, kind: Kind) -> tuple[list[DesignLine], str | N
     """A page of what the caller may see."""
     session = await signed_in(request)
     query = queried(request, DesignQuery)
-    found: DesignPage = await house_of(request).designs.list(
+    found: DesignPage = await house_of(request).designs.listed(
         kind,
         session.user_id,
         text=query.q,

@@ -191,7 +191,7 @@ async def assemble(
                     sessions=sessions,
                     invites=Invites(store.database),
                     assets=assets,
-                    designs=Designs(store.database),
+                    designs=Designs(store.database, cached.cache, regions),
                     importer=Importer(
                         FileLimits(
                             max_bytes=settings.uploads.max_bytes,

@@ -92,7 +92,6 @@ FEW_SEATS = 2_000
 """The rooms of a user who has a seat in no more than so many are sorted; else all rooms are walked, and most are theirs."""
 # Constant texts put together once: what varies is always bound. The parameters: user, place, part of the name, tag, limit.
 # What is asked of each room by itself stands in scalar subqueries: a join would read whole tables for it, or lose the order.
-# The seats of a user are a stretch of their index: for an equality, all of them would be gathered before the first is taken.
 LISTED = """SELECT place, id, name, visibility, (SELECT count(*) FROM seats n WHERE n.room = id),
        (SELECT convert_from(e.data, 'UTF8')::json ->> 'at' FROM events e WHERE e.room = id ORDER BY e.seq DESC LIMIT 1),
        role, 1 FROM found"""
@@ -102,9 +101,7 @@ OWN_ROLE = """(SELECT s.role FROM seats s WHERE s.room = r.id AND s."user" = ?1)
 NOTHING = "NULL, NULL, NULL, NULL, NULL, NULL, 0"
 LIST_OWN = Statement(
     "log_list_own",
-    f"""WITH mine AS MATERIALIZED (
-        SELECT room, role FROM seats WHERE "user" >= ?1 AND "user" <= ?1 ORDER BY "user" LIMIT {FEW_SEATS} + 1
-    ),
+    f"""WITH mine AS MATERIALIZED (SELECT room, role FROM seats WHERE "user" = ?1 LIMIT {FEW_SEATS} + 1),
     found AS MATERIALIZED (
         SELECT r.place, r.id, r.name, r.visibility, m.role FROM mine m JOIN rooms r ON r.id = m.room
         WHERE (SELECT count(*) FROM mine) <= {FEW_SEATS} AND r.place < ?2

@@ -7,13 +7,16 @@ exists for its owner alone, a public one for everybody.
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from tableforge.cache import Built, Cache
+from tableforge.cache.policies import Document, Policies, Rows
 from tableforge.database import Database, Row, Statement, Step
-from tableforge.database.finding import listing, page
+from tableforge.database.finding import Listing, listing, page
 from tableforge.domain import dice_grammar
 from tableforge.domain.commands import PROSE, Id, Name, Tag
 from tableforge.domain.drawings import refuse_unbounded
@@ -189,10 +192,24 @@ _layout = msgspec.json.Decoder(Layout)
 
 
 class Designs:
-    """The repository of systems and templates. Every method raises `DatabaseUnavailable`."""
+    """The repository of systems and templates. Every method raises `DatabaseUnavailable`.
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    Documents and lists are read through `cache`: a version never changes, and a list depends on what one owner has and on
+    what is public. Who may see a design is asked of the database.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cache: Cache,
+        regions: Policies,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
+        self._cache = cache
+        self._documents = regions.game_system_templates
+        self._lists = regions.query_results
         self._clock = clock
 
     async def add(self, kind: Kind, owner: str, label: Label, document: bytes) -> Design:
@@ -213,6 +230,7 @@ class Designs:
                 f"You keep {DESIGNS_AN_OWNER} of them already, which is as many as may be.",
                 "Give one that you no longer need another content.",
             )
+        self._cache.drop_tag(owned_by(kind, owner), PUBLIC_ONES)
         return Design(design, kind, owner, label.name, label.visibility, label.tags, 1, now, now)
 
     async def revise(
@@ -241,6 +259,7 @@ class Designs:
                 f"It has {VERSIONS_MAX} versions, which is as many as may be.",
                 "Make another one of it.",
             )
+        self._cache.drop_tag(owned_by(kind, user), PUBLIC_ONES)
         return await self.find(kind, design, user)
 
     async def find(self, kind: Kind, design: str, user: str) -> Design:
@@ -253,54 +272,88 @@ class Designs:
 
     async def document(self, design: Design, version: int) -> bytes:
         """The document of a version, JSON; raises NotFound."""
-        rows = await self._database.read(FIND_VERSION, design.id, version)
-        if not rows:
+
+        async def load() -> Built[Document] | None:
+            rows = await self._database.read(FIND_VERSION, design.id, version)
+            if not rows:
+                return None
+            form, data = rows[0]
+            if form > FORM:
+                raise Unavailable(
+                    f"The {WORDS[design.kind]} was not read.",
+                    "A later version of TableForge wrote it.",
+                    "Have this server brought up to that version.",
+                )
+            return Built(Document(design.id, version, str(data).encode()))
+
+        # One that is not there yet may come: what is missing is not remembered.
+        found = None
+        if version <= design.version:
+            key = f"{design.kind}:{design.id}:{version}"
+            found = await self._cache.get(self._documents, key, load)
+        if found is None:
             raise NotFound(
                 f"There is no version {version} of this {WORDS[design.kind]}.",
                 f"Its newest is {design.version}.",
                 "Ask for one from 1 on.",
             )
-        form, data = rows[0]
-        if form > FORM:
-            raise Unavailable(
-                f"The {WORDS[design.kind]} was not read.",
-                "A later version of TableForge wrote it.",
-                "Have this server brought up to that version.",
-            )
-        return str(data).encode()
+        return found.data
 
     async def layout(self, template: str, user: str) -> Layout:
         """The newest version of a template, to make a room of; raises NotFound."""
         design = await self.find("template", template, user)
         return _layout.decode(await self.document(design, design.version))
 
-    async def list(
+    async def listed(
         self, kind: Kind, user: str, *, text: str = "", tag: str = "", limit: int, cursor: str = ""
     ) -> DesignPage:
         """What this user may see, by a part of the name (any case) and a whole tag; `cursor` is a page's `next`."""
-        public, moment, behind = position_of(cursor)
+        public, moment, design = position_of(cursor)
         part, tag = text.casefold(), tag.casefold()
         limit = max(1, min(limit, LISTED_AT_MOST))
         found: list[Row] = []
         for listed in (PUBLIC,) if public else (OWN, PUBLIC):
-            at_most = max(1, limit - len(found))
             whose = "public" if listed is PUBLIC else user
-            here = await page(
-                *(self._database.read, listed, whose, kind, part, tag, moment, behind),
-                limit=at_most,
-                part=part,
-                tag=tag,
-            )
-            rows = here.rows if listed is OWN else [row for row in here.rows if row[2] != user]
+            asked = (whose, kind, part, tag, moment, design)
+            rows, behind = await self._page(listed, asked, limit=max(1, limit - len(found)))
+            if listed is PUBLIC:
+                rows = [row for row in rows if row[2] != user]
             if len(found) == limit:
                 # The page is full already: the question was only whether there is anything more.
-                last = found[-1] if rows or here.last is not None else None
-                return designs_of(found, last, public=False)
+                more = bool(rows) or behind is not None
+                return designs_of(found, f"o{place_of(found[-1])}" if more else None)
             found += rows
-            if here.last is not None:
-                return designs_of(found, here.last, public=listed is PUBLIC)
-            moment, behind = NEWEST
-        return designs_of(found, None, public=True)
+            if behind is not None:
+                return designs_of(found, f"{'p' if listed is PUBLIC else 'o'}{behind}")
+            moment, design = NEWEST
+        return designs_of(found, None)
+
+    async def _page(
+        self, listed: Listing, asked: tuple[str, str, str, str, int, str], *, limit: int
+    ) -> tuple[list[Row], str | None]:
+        """The rows of a page, and the place behind which the next one begins."""
+        whose, kind, part, tag, *_ = asked
+
+        async def load() -> Built[Rows]:
+            found = await page(self._database.read, listed, *asked, limit=limit, part=part, tag=tag)
+            return Built(Rows(tuple(found.rows), place_of(found.last) if found.last else None))
+
+        question = msgspec.json.encode((listed.walk.name, *asked, limit))
+        tags = (PUBLIC_ONES if listed is PUBLIC else owned_by(kind, whose),)
+        kept = await self._cache.get(
+            self._lists, blake2b(question, digest_size=16).hexdigest(), load, tags=tags
+        )
+        assert kept is not None  # an empty page is one as well
+        return list(kept.rows), kept.next if isinstance(kept.next, str) else None
+
+
+PUBLIC_ONES: Final = "public_designs"
+"""The tag of every list of what is public."""
+
+
+def owned_by(kind: str, owner: str) -> str:
+    """The tag of the lists of what this user owns."""
+    return f"{kind}s_of:{owner}"
 
 
 NEWEST: Final = ((1 << 63) - 1, "")
@@ -317,11 +370,15 @@ def position_of(cursor: str) -> tuple[bool, int, str]:
     return whose == "p", int(moment), design
 
 
-def designs_of(rows: Sequence[Row], last: Row | None, *, public: bool) -> DesignPage:
-    """A page of rows, which another one follows behind `last`."""
-    behind = design_of(last) if last is not None else None
-    cursor = f"{'p' if public else 'o'}{behind.created_ms}.{behind.id}" if behind else None
-    return DesignPage(tuple(map(design_of, rows)), cursor)
+def place_of(row: Row) -> str:
+    """Where a row stands among those that are the newest first: the form of a cursor behind its first letter."""
+    design = design_of(row)
+    return f"{design.created_ms}.{design.id}"
+
+
+def designs_of(rows: Sequence[Row], following: str | None) -> DesignPage:
+    """A page of rows."""
+    return DesignPage(tuple(map(design_of, rows)), following)
 
 
 def design_of(row: Row) -> Design:
