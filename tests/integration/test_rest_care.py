@@ -121,7 +121,6 @@ def test_mc2_the_operator_mends_what_real_play_lacks(
         for _ in range(3):
             assert person.http.get("/api/assets").status_code == 200
         cards = {one["name"]: one for one in ask(server, ASKED[0])["cards"]}
-        print(cards['missing indexes'])
         (lacking,) = [
             one for one in cards["missing indexes"]["findings"] if "uploader" in one["mend"]
         ]

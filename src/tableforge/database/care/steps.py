@@ -45,6 +45,14 @@ READ = re.compile(rf"^SCAN ({NAME})$|^SEARCH ({NAME}) USING AUTOMATIC")
 PLACES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|\?(\d*)")
 
 
+def stored(connection: sqlite3.Connection) -> set[str]:
+    """The tables that hold rows of their own: not what functions give, nor what an index of terms is made of."""
+    rows = connection.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+    )
+    return {row[0] for row in rows}
+
+
 class Compared(NamedTuple):
     """A column of an alias, how it is compared, and with what."""
 
@@ -81,10 +89,12 @@ class Reading:
         self.text = numbered(text)
         self._nothing = (None,) * count_of(self.text)
         self.aliases = {alias or table: table for table, alias in SOURCE.findall(self.text)}
+        kept = stored(connection)
         self.columns: dict[str, set[str]] = {
             table: {
                 row[0]
                 for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+                if table in kept
             }
             for table in set(self.aliases.values())
         }
@@ -285,13 +295,7 @@ def best_of(path: Path, text: str, options: Sequence[Candidate]) -> Tried | None
     """Which of these indexes spares most work on a copy of a sample. Raises `Unmeasurable`."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as live:
         named = set(Reading(live, text).aliases.values())
-        stored = {
-            row[0]
-            for row in live.execute(
-                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
-            )
-        }
-    tables = sorted(named & stored)
+        tables = sorted(named & stored(live))
     with closing(copy_of(path, tables)) as copy:
         reading = Reading(copy, text)
         drawn = reading.draw(copy)
