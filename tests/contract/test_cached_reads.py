@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tableforge.cache.policies import RoomSnapshot as KeptRoom
 from tableforge.cache.policies import Rows
@@ -349,13 +350,14 @@ async def test_cr3_no_snapshot_is_taken_from_another_life_of_the_log(
         one.engine.drop(live)
         one.cache.clear("room_states")
         await one.settled()
+        offset = 99 if change == "ahead" else 36
         kept = KeptRoom(
             epoch="another" if change == "epoch" else live.epoch,
             server="another" if change == "server" else str(live.server),
-            offset=99 if change == "ahead" else 36,
+            offset=offset,
             saved=0,
             version=999 if change == "form" else codec.ROOM_FORM,
-            data=b"{" if change == "damaged" else codec.encode_room(lie),
+            data=b"{" if change == "damaged" else codec.encode_room(replace(lie, version=offset)),
         )
         one.cache.put(POLICIES.room_states, room, kept, position=kept.offset)
         live = await one.rooms.open(room)
