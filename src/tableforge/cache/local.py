@@ -91,6 +91,8 @@ class Region:
             self._order = LeastUsed()
         self._asked = 0
         self._asked_before = 0
+        self._found = 0
+        self._found_before = 0
         self._sample_for(max_entries)
 
     def __len__(self) -> int:
@@ -112,6 +114,7 @@ class Region:
     def used(self, entry: Entry) -> None:
         """Note a use of what `look` returned."""
         self._asked += 1
+        self._found += 1
         if hash(entry.key) & HASH_MASK < self._threshold:
             self._sample(entry.key)
         self._order.used(entry)
@@ -253,8 +256,9 @@ class Region:
             self._trials = Trials(places, rate, self._guarded.share)
 
     def _sample(self, key: str) -> None:
-        self._distances.ask(key, self._asked - self._asked_before)
-        self._asked_before = self._asked
+        asked, found = self._asked, self._found
+        self._distances.ask(key, asked - self._asked_before, found - self._found_before)
+        self._asked_before, self._found_before = asked, found
         if self._guarded is not None and hash(key) & HASH_MASK < self._tried:
             self._trials.ask(key)
             self._guarded.share = self._trials.share
