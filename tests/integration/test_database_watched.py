@@ -13,7 +13,7 @@ import structlog
 
 from tableforge.config import CareKnobs, DatabaseKnobs
 from tableforge.database import DatabaseBusy, Statement
-from tableforge.database.cards import Observed, Table
+from tableforge.database.cards import Cards, Observed, TableFigures
 from tableforge.database.observing import Running, Slow
 from tableforge.database.pool import Connection
 from tableforge.database.postgres import PostgresDatabase
@@ -284,7 +284,7 @@ async def test_db20_dead_rows_bloat_and_scans_are_told(database_url: str) -> Non
         assert 0.3 < users.bloat_bytes / users.bytes < 0.7
 
 
-async def table_when(database: Observed, found: Callable[[Table], bool]) -> Table:
+async def table_when(database: Observed, found: Callable[[TableFigures], bool]) -> TableFigures:
     """What is told of the users once it is like this; PostgreSQL counts after the fact."""
     async with asyncio.timeout(30):
         while True:
@@ -301,11 +301,20 @@ async def test_db20_a_database_that_is_away_is_told_in_every_part(
 ) -> None:
     server = new_postgres(durable=False)
     async with postgres_on(server.url) as database:
-        await database.read(NAMES, "", 1)
+        assert (await database.cards()).missing == {}
+        server.pause()
+        async with asyncio.timeout(30):
+            assert_away(await database.cards())
         server.kill()
-        cards = await database.cards()
-        assert set(cards.missing) == {"server", "size", "cache", "activity", "tables", "indexes"}
-        assert all("does not answer" in why for why in cards.missing.values())
+        async with asyncio.timeout(30):
+            assert_away(await database.cards())
+        assert database.observer.total().count > 0
+
+
+def assert_away(cards: Cards) -> None:
+    """Every part says that nobody answers."""
+    assert set(cards.missing) == {"server", "size", "cache", "activity", "tables", "indexes"}
+    assert all("does not answer" in why for why in cards.missing.values())
 
 
 async def test_db20_sqlite_tells_its_pages_and_tables(tmp_path: Path) -> None:

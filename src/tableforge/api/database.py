@@ -13,21 +13,21 @@ from tableforge.api.documents import documented
 from tableforge.api.house import house_of
 from tableforge.api.orders import moment
 from tableforge.database.cards import (
-    Activity,
-    Index,
+    DatabaseActivity,
+    DatabaseCache,
+    DatabaseServer,
+    DatabaseSize,
+    IndexFigures,
     PoolFigures,
-    Server,
-    ServerCache,
-    Size,
-    Table,
+    TableFigures,
 )
 from tableforge.database.observing import (
     Blocker,
     Example,
-    Figures,
+    ParameterShape,
     Running,
-    Shape,
     Slow,
+    StatementFigures,
     in_ms,
 )
 from tableforge.errors import Forbidden
@@ -49,14 +49,14 @@ class DatabaseStats(Struct, frozen=True):
     instance: str
     engine: str
     pool: PoolFigures
-    latency: Figures
-    statements: Sequence[Figures]
-    server: Server | None
-    size: Size | None
-    cache: ServerCache | None
-    activity: Activity | None
-    tables: Sequence[Table] | None
-    indexes: Sequence[Index] | None
+    latency: StatementFigures
+    statements: Sequence[StatementFigures]
+    server: DatabaseServer | None
+    size: DatabaseSize | None
+    cache: DatabaseCache | None
+    activity: DatabaseActivity | None
+    tables: Sequence[TableFigures] | None
+    indexes: Sequence[IndexFigures] | None
     missing: dict[str, str]
 
 
@@ -67,7 +67,7 @@ class SlowRun(Struct, frozen=True):
     ms: float
     rows: int
     ended: str
-    parameters: Sequence[Shape]
+    parameters: Sequence[ParameterShape]
     wait: str | None
     blockers: Sequence[Blocker]
 

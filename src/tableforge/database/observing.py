@@ -44,7 +44,7 @@ FASTEST_LOOK_SECONDS, SLOWEST_LOOK_SECONDS = 0.05, 0.5
 log = structlog.get_logger(__name__)
 
 
-class Shape(Struct, frozen=True):
+class ParameterShape(Struct, frozen=True):
     """What is told of a parameter: its type, and how many characters, bytes or elements it has, where it has any."""
 
     type: str
@@ -74,12 +74,12 @@ class Example(Struct, frozen=True):
     seconds: float
     rows: int
     ended: str
-    parameters: tuple[Shape, ...]
+    parameters: tuple[ParameterShape, ...]
     wait: str | None
     blockers: tuple[Blocker, ...]
 
 
-class Figures(Struct, frozen=True):
+class StatementFigures(Struct, frozen=True):
     """What a statement has cost since the start, in milliseconds; `slowest_ms` within the last five to ten minutes."""
 
     name: str
@@ -99,7 +99,7 @@ class Slow(Struct, frozen=True):
     Without a plan `plan_reason` says why; `plan_at` is in seconds of the epoch.
     """
 
-    figures: Figures
+    figures: StatementFigures
     text: str
     times: int
     examples: tuple[Example, ...]
@@ -117,26 +117,26 @@ class Running(Struct, frozen=True):
     blockers: tuple[Blocker, ...]
 
 
-def shape_of(value: object) -> Shape:
+def shape_of(value: object) -> ParameterShape:
     """The type and the length of a parameter."""
     match value:
         case None:
-            return Shape("null")
+            return ParameterShape("null")
         case bool():
-            return Shape("boolean")
+            return ParameterShape("boolean")
         case int():
-            return Shape("integer")
+            return ParameterShape("integer")
         case float():
-            return Shape("number")
+            return ParameterShape("number")
         case str():
-            return Shape("text", len(value))
+            return ParameterShape("text", len(value))
         case bytes() | bytearray() | memoryview():
-            return Shape("bytes", len(value))
+            return ParameterShape("bytes", len(value))
         case list() | tuple():
             of = f" of {shape_of(value[0]).type}" if value else ""
-            return Shape(f"list{of}", len(value))
+            return ParameterShape(f"list{of}", len(value))
         case _:
-            return Shape(type(value).__name__)
+            return ParameterShape(type(value).__name__)
 
 
 LITERAL = re.compile(
@@ -365,17 +365,17 @@ class Observer:
             name = next((texts[one] for one in texts if one.startswith(text)), None)
         return name
 
-    def figures(self) -> list[Figures]:
+    def figures(self) -> list[StatementFigures]:
         """What every statement has cost, the costliest first."""
         now = perf_counter()
         peaks = self._peaks.copy()
         found = (self._figures_of(name, peak.lately(now)) for name, peak in peaks.items())
         return sorted(found, key=lambda one: -one.total_ms)
 
-    def _figures_of(self, name: str, slowest: float) -> Figures:
+    def _figures_of(self, name: str, slowest: float) -> StatementFigures:
         return figures(name, STATEMENTS.of(name), ROWS.of(name), slowest)
 
-    def total(self) -> Figures:
+    def total(self) -> StatementFigures:
         """What all statements together have cost."""
         now = perf_counter()
         whole, rows, slowest = Histogram(), 0, 0.0
@@ -427,26 +427,35 @@ class Observer:
         return None
 
     async def attend(self, explain: Explain, look: Look | None = None) -> None:
-        """Look at who waits for whom, and ask for plans, one at a time, until cancelled. What is asked of the engine bounds
-        itself."""
+        """Look at who waits for whom, and ask for plans, one at a time, until cancelled.
+
+        What is asked of the engine bounds itself. A mistake in that is told in the log, and does not end the looking.
+        """
         pause = min(max(self.slow_seconds / 2, FASTEST_LOOK_SECONDS), SLOWEST_LOOK_SECONDS)
         while True:
             await asyncio.sleep(pause)
-            waiting = self.over_threshold()
-            if look is not None and waiting:
-                try:
-                    await look(waiting)
-                except DatabaseUnavailable as unavailable:
-                    log.debug("nobody tells who waits for whom", reason=unavailable.why)
-            kept = self._next_to_explain()
-            if kept is None:
-                continue
             try:
-                plan = await explain(kept.text, kept.parameters, kept.settings)
-                kept.plan = plan[:PLAN_LENGTH]
-                kept.plan_reason, kept.plan_at = "", time.time()
+                waiting = self.over_threshold()
+                if look is not None and waiting:
+                    await look(waiting)
             except DatabaseUnavailable as unavailable:
-                kept.plan_reason = unavailable.why
+                log.debug("nobody tells who waits for whom", reason=unavailable.why)
+            except Exception as error:
+                log.error("looking on failed", exc_info=error)
+            kept = self._next_to_explain()
+            if kept is not None:
+                await self._explain(kept, explain)
+
+    async def _explain(self, kept: Kept, explain: Explain) -> None:
+        try:
+            plan = await explain(kept.text, kept.parameters, kept.settings)
+            kept.plan = plan[:PLAN_LENGTH]
+            kept.plan_reason, kept.plan_at = "", time.time()
+        except DatabaseUnavailable as unavailable:
+            kept.plan_reason = unavailable.why
+        except Exception as error:
+            kept.plan_reason = "The server made a mistake; its log says which."
+            log.error("a statement was not explained", statement=kept.name, exc_info=error)
 
 
 def in_ms(seconds: float) -> float:
@@ -454,10 +463,10 @@ def in_ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def figures(name: str, histogram: Histogram, rows: int, slowest: float) -> Figures:
+def figures(name: str, histogram: Histogram, rows: int, slowest: float) -> StatementFigures:
     """The figures that a histogram gives."""
     count = histogram.count
-    return Figures(
+    return StatementFigures(
         name=name,
         count=count,
         rows=rows,

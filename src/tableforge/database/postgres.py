@@ -23,7 +23,7 @@ import structlog
 from tableforge.config import CareKnobs, DatabaseKnobs, server_name
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
 from tableforge.database.admission import Slots
-from tableforge.database.cards import Cards, PoolFigures, pool_figures
+from tableforge.database.cards import CARD_SECONDS, Cards, PoolFigures, pool_figures
 from tableforge.database.cards.postgres import Onlooker
 from tableforge.database.large_indexes import index_large_tables, index_small_tables
 from tableforge.database.migrations import scripts
@@ -214,7 +214,11 @@ class PostgresDatabase:
         self.observer = Observer(
             slow_seconds=knobs.slow_query_ms / 1000, log_all=knobs.query_logging
         )
-        self._onlooker = Onlooker(self.dial, self.observer, lambda error: reason(error)[0])
+        self._onlooker = Onlooker(
+            lambda: self.dial(command_seconds=CARD_SECONDS + 1),
+            self.observer,
+            lambda error: reason(error)[0],
+        )
         self._ready = asyncio.Event()
         self._refusal: StartRefused | None = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -17,8 +17,8 @@ from tableforge.database.observing import (
     SLOW_STATEMENTS,
     Blocker,
     Observer,
+    ParameterShape,
     Peak,
-    Shape,
     Slow,
     Watch,
     shape_of,
@@ -85,15 +85,15 @@ def test_db18_a_slow_run_keeps_shapes_and_never_values() -> None:
     (example,) = slow.examples
     length = len(SECRET)
     assert example.parameters == (
-        Shape("text", length),
-        Shape("bytes", length),
-        Shape("integer"),
-        Shape("number"),
-        Shape("boolean"),
-        Shape("null"),
-        Shape("list of text", 2),
-        Shape("list", 0),
-        Shape("datetime"),
+        ParameterShape("text", length),
+        ParameterShape("bytes", length),
+        ParameterShape("integer"),
+        ParameterShape("number"),
+        ParameterShape("boolean"),
+        ParameterShape("null"),
+        ParameterShape("list of text", 2),
+        ParameterShape("list", 0),
+        ParameterShape("datetime"),
     )
     assert (slow.text, slow.times, example.rows, example.ended) == ("SELECT ?", 1, 1, "done")
     told = msgspec.json.encode(seen.slow()).decode()

@@ -19,7 +19,7 @@ LISTED_AT_MOST = 500
 UNASKED = "It was not asked for."
 
 
-class Server(Struct, frozen=True):
+class DatabaseServer(Struct, frozen=True):
     """Which server it is. `started` and `counted_since` in seconds of the epoch: its figures count from the latter."""
 
     version: str
@@ -27,7 +27,7 @@ class Server(Struct, frozen=True):
     counted_since: float | None
 
 
-class Table(Struct, frozen=True):
+class TableFigures(Struct, frozen=True):
     """A table as its database knows it, from the last time it was analyzed or cleaned; what it does not count is null.
 
     `bloat_bytes` is an estimate: what it takes beyond its rows at their average width. Times in seconds of the epoch.
@@ -47,7 +47,7 @@ class Table(Struct, frozen=True):
     analyzed: float | None
 
 
-class Index(Struct, frozen=True):
+class IndexFigures(Struct, frozen=True):
     """An index, how often it was used since figures are counted, and how many of its entries that read."""
 
     name: str
@@ -59,7 +59,7 @@ class Index(Struct, frozen=True):
     bytes: int | None
 
 
-class ServerCache(Struct, frozen=True):
+class DatabaseCache(Struct, frozen=True):
     """How many pages the database found in its own memory, of `bytes`, and how many it asked the system for."""
 
     hit_ratio: float | None
@@ -68,7 +68,7 @@ class ServerCache(Struct, frozen=True):
     bytes: int | None
 
 
-class Size(Struct, frozen=True):
+class DatabaseSize(Struct, frozen=True):
     """How much it takes on the disk, without its write-ahead log; pages are counted by SQLite alone."""
 
     database_bytes: int
@@ -78,7 +78,7 @@ class Size(Struct, frozen=True):
     free_pages: int | None
 
 
-class Activity(Struct, frozen=True):
+class DatabaseActivity(Struct, frozen=True):
     """Who is connected to this database, ourselves included, and how it went with their transactions."""
 
     connections: int
@@ -95,16 +95,16 @@ class Activity(Struct, frozen=True):
 class Cards(Struct, frozen=True):
     """All cards; `missing` says of each that is null why."""
 
-    server: Server | None
-    size: Size | None
-    cache: ServerCache | None
-    activity: Activity | None
-    tables: list[Table] | None
-    indexes: list[Index] | None
+    server: DatabaseServer | None
+    size: DatabaseSize | None
+    cache: DatabaseCache | None
+    activity: DatabaseActivity | None
+    tables: list[TableFigures] | None
+    indexes: list[IndexFigures] | None
     missing: dict[str, str]
 
 
-class Waits(Struct, frozen=True):
+class PoolWaits(Struct, frozen=True):
     """How long uses of one class waited for their connection, in milliseconds."""
 
     uses: int
@@ -124,8 +124,8 @@ class PoolFigures(Struct, frozen=True):
     waiting: int
     writes_waiting: int | None
     refused: int
-    game: Waits
-    background: Waits
+    game: PoolWaits
+    background: PoolWaits
 
 
 class Observed(Protocol):
@@ -150,11 +150,11 @@ class Observed(Protocol):
         ...
 
 
-def waits_of(use: str) -> Waits:
+def waits_of(use: str) -> PoolWaits:
     """The waits of one class."""
     histogram = POOL_WAITS.of(use)
     p50, p95, p99 = (in_ms(histogram.quantile(share)) for share in (0.5, 0.95, 0.99))
-    return Waits(histogram.count, p50, p95, p99)
+    return PoolWaits(histogram.count, p50, p95, p99)
 
 
 def pool_figures(slots: Slots, *, idle: int, writes_waiting: int | None = None) -> PoolFigures:

@@ -12,13 +12,13 @@ from tableforge.database import DatabaseUnavailable, Row, Statement
 from tableforge.database.cards import (
     CARD_SECONDS,
     LISTED_AT_MOST,
-    Activity,
     Cards,
-    Index,
-    Server,
-    ServerCache,
-    Size,
-    Table,
+    DatabaseActivity,
+    DatabaseCache,
+    DatabaseServer,
+    DatabaseSize,
+    IndexFigures,
+    TableFigures,
 )
 from tableforge.database.observing import (
     BLOCKERS,
@@ -106,7 +106,8 @@ INDEXES = Statement(
 
 
 class Onlooker:
-    """One who looks at a time, over one connection that is kept for a while. `why` says in a sentence why something failed.
+    """One who looks at a time, over one connection that is kept for a while. `dial` opens one that waits for no answer much
+    longer than a card may take; `why` says in a sentence why something failed.
 
     Everything it does is bounded in time and raises `DatabaseUnavailable`, but for `cards`, which tell instead.
     """
@@ -189,7 +190,7 @@ class Onlooker:
     ) -> list[Row]:
         backend = connection.get_server_pid()
         with self._observer.watch(statement.name, statement.sql, params, backend=backend) as watch:
-            rows = await connection.fetch(statement.sql, *params, timeout=CARD_SECONDS + 1)
+            rows = await connection.fetch(statement.sql, *params)
             watch.rows = len(rows)
         return [tuple(row) for row in rows]
 
@@ -256,22 +257,33 @@ class Onlooker:
     async def _all_cards(self) -> Cards:
         missing: dict[str, str] = {}
 
+        lost = ""
+
         async def card(name: str, statement: Statement, made: Callable[[list[Row]], T]) -> T | None:
+            nonlocal lost
             params = (LISTED_AT_MOST,) if "$1" in statement.sql else ()
             try:
+                if lost:
+                    raise unseen(lost)
                 async with self._connected() as connection:
                     return made(await self._ask(connection, statement, *params))
             except DatabaseUnavailable as unavailable:
                 missing[name] = unavailable.why
+                # A server that is away is not waited for again by every card.
+                lost = "" if self._connection is not None else unavailable.why
                 return None
 
         return Cards(
-            server=await card("server", SERVER, lambda rows: Server(*rows[0])),
-            size=await card("size", SIZE, lambda rows: Size(rows[0][0], None, None, None, None)),
+            server=await card("server", SERVER, lambda rows: DatabaseServer(*rows[0])),
+            size=await card(
+                "size", SIZE, lambda rows: DatabaseSize(rows[0][0], None, None, None, None)
+            ),
             cache=await card("cache", CACHE, lambda rows: cache_of(*rows[0])),
-            activity=await card("activity", ACTIVITY, lambda rows: Activity(*rows[0])),
+            activity=await card("activity", ACTIVITY, lambda rows: DatabaseActivity(*rows[0])),
             tables=await card("tables", TABLES, lambda rows: [table_of(*row) for row in rows]),
-            indexes=await card("indexes", INDEXES, lambda rows: [Index(*row) for row in rows]),
+            indexes=await card(
+                "indexes", INDEXES, lambda rows: [IndexFigures(*row) for row in rows]
+            ),
             missing=missing,
         )
 
@@ -286,11 +298,11 @@ def waited(kind: str | None, event: str | None) -> str | None:
     return f"{kind}: {event}" if kind else None
 
 
-def cache_of(hits: int, reads: int, size: int) -> ServerCache:
+def cache_of(hits: int, reads: int, size: int) -> DatabaseCache:
     """The card of these counts of pages."""
-    return ServerCache(hits / (hits + reads) if hits + reads else None, hits, reads, size)
+    return DatabaseCache(hits / (hits + reads) if hits + reads else None, hits, reads, size)
 
 
-def table_of(name: str, rows: int, dead: int, *rest: Any) -> Table:
+def table_of(name: str, rows: int, dead: int, *rest: Any) -> TableFigures:
     """The card of one table."""
-    return Table(name, rows, dead, dead / (rows + dead) if rows + dead else 0.0, *rest)
+    return TableFigures(name, rows, dead, dead / (rows + dead) if rows + dead else 0.0, *rest)

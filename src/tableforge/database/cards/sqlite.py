@@ -13,11 +13,11 @@ from tableforge.database.cards import (
     CARD_SECONDS,
     LISTED_AT_MOST,
     Cards,
-    Index,
-    Server,
-    ServerCache,
-    Size,
-    Table,
+    DatabaseCache,
+    DatabaseServer,
+    DatabaseSize,
+    IndexFigures,
+    TableFigures,
 )
 from tableforge.database.observing import Observer
 
@@ -101,7 +101,9 @@ class Onlooker:
         sizes = card("tables.bytes", self._bytes)
         rows = card("tables.rows", self._rows)
         return Cards(
-            server=card("server", lambda one: Server(self._ask(one, VERSION)[0][0], None, None)),
+            server=card(
+                "server", lambda one: DatabaseServer(self._ask(one, VERSION)[0][0], None, None)
+            ),
             size=card("size", self._size),
             cache=card("cache", self._cache),
             activity=None,
@@ -122,28 +124,28 @@ class Onlooker:
     def _rows(self, connection: sqlite3.Connection) -> dict[str, int]:
         return dict(self._ask(connection, ROWS))
 
-    def _size(self, connection: sqlite3.Connection) -> Size:
+    def _size(self, connection: sqlite3.Connection) -> DatabaseSize:
         ((pages, page_bytes, free),) = self._ask(connection, PAGES)
         wal = self._path.with_name(f"{self._path.name}-wal")
         wal_bytes = wal.stat().st_size if wal.exists() else 0
-        return Size(pages * page_bytes, wal_bytes, page_bytes, pages, free)
+        return DatabaseSize(pages * page_bytes, wal_bytes, page_bytes, pages, free)
 
-    def _cache(self, connection: sqlite3.Connection) -> ServerCache:
+    def _cache(self, connection: sqlite3.Connection) -> DatabaseCache:
         """Negative: that many KiB; else pages. Python's driver does not tell what was found there."""
         ((size,),) = self._ask(connection, CACHE)
         ((_, page_bytes, _),) = self._ask(connection, PAGES)
-        return ServerCache(None, None, None, -size * 1024 if size < 0 else size * page_bytes)
+        return DatabaseCache(None, None, None, -size * 1024 if size < 0 else size * page_bytes)
 
     def _tables(
         self, connection: sqlite3.Connection, sizes: dict[str, int], rows: dict[str, int]
-    ) -> list[Table]:
+    ) -> list[TableFigures]:
         indexes: dict[str, int] = {}
         found = self._ask(connection, OBJECTS)
         for kind, name, table, _ in found:
             if kind == "index":
                 indexes[table] = indexes.get(table, 0) + sizes.get(name, 0)
         tables = [
-            Table(
+            TableFigures(
                 name=name,
                 rows=rows.get(name),
                 dead_rows=None,
@@ -162,10 +164,10 @@ class Onlooker:
         ]
         return sorted(tables, key=lambda one: -(one.bytes or 0))[:LISTED_AT_MOST]
 
-    def _indexes(self, connection: sqlite3.Connection, sizes: dict[str, int]) -> list[Index]:
+    def _indexes(self, connection: sqlite3.Connection, sizes: dict[str, int]) -> list[IndexFigures]:
         """SQLite does not count what is read through an index."""
         found = [
-            Index(name, table, bool(unique), True, None, None, sizes.get(name))  # noqa: FBT003 - an index of SQLite is always valid
+            IndexFigures(name, table, bool(unique), True, None, None, sizes.get(name))  # noqa: FBT003 - an index of SQLite is always valid
             for kind, name, table, unique in self._ask(connection, OBJECTS)
             if kind == "index"
         ]
