@@ -73,10 +73,11 @@ def stats(server: ServerProcess) -> dict[str, Any]:
 
 
 def level(server: ServerProcess, region: str, name: str = "local") -> dict[str, Any]:
+    one: dict[str, Any]
     (one,) = (
         one for one in stats(server)["levels"] if (one["level"], one["region"]) == (name, region)
     )
-    return one  # type: ignore[no-any-return]
+    return one
 
 
 def rooms(server: ServerProcess, person: Person) -> list[str]:

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from msgspec import Struct
 
 from tableforge.cache import Built, Policy
-from tableforge.cache.two_level import TwoLevelCache
+from tableforge.cache.two_level import STARTING_SECONDS, TwoLevelCache
 from tableforge.config import CacheKnobs
 from tests.memory_shared import MemoryServer, MemoryShared
 from tests.virtual_time import VirtualLoop
@@ -102,6 +102,7 @@ class CacheMachine(RuleBasedStateMachine):
             for cache in self.caches:
                 cache.start()
                 cache.resumed()
+            await asyncio.sleep(STARTING_SECONDS + 1)
 
         self.runner.run(start())
 

@@ -1,155 +1,29 @@
 """The front of the cache: rules CA1 to CA11 of `docs/spec.md`, in a time of its own, with the shared level in memory."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
-from msgspec import Struct, structs
+from msgspec import structs
 
-from tableforge.cache import Built, Kept, Load, Policy
-from tableforge.cache.coherence import OVERTAKEN_AT_MOST, PENDING_AT_MOST
-from tableforge.cache.two_level import HELD_OFF_SECONDS, TwoLevelCache
+from tableforge.cache import Kept
+from tableforge.cache.fetching import HELD_OFF_SECONDS
+from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import CacheKnobs
 from tableforge.errors import Unavailable
 from tests import virtual_time
-from tests.memory_shared import MemoryServer, MemoryShared
-
-
-class Thing(Struct, frozen=True):
-    """A value."""
-
-    number: int
-
-
-THINGS = Policy(
-    region="things",
-    kind=Thing,
-    form=1,
-    fresh=100.0,
-    stale=20.0,
-    on_error=200.0,
-    missing=5.0,
-    uncarried=2.0,
-    local_entries=100,
-    shared_entries=1000,
+from tests.cache_world import (
+    GUARDED,
+    MINUTE,
+    THINGS,
+    Thing,
+    Truth,
+    World,
+    in_its_own_time,
+    make,
+    now,
+    number,
 )
-GUARDED = Policy(
-    region="guarded",
-    kind=Thing,
-    form=1,
-    fresh=100.0,
-    lasts=False,
-    local_entries=100,
-    shared_entries=1000,
-)
-MINUTE = 60.0
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-class Truth:
-    """What the values truly are; `seconds` is how long a reader takes, who reads at its beginning or (`late`) its end."""
-
-    def __init__(self, number: int | None = 1) -> None:
-        self.number = number
-        self.seconds = 0.0
-        self.late = False
-        self.position = 0
-        self.tags: tuple[str, ...] = ()
-        self.reads = 0
-        self.fails: Exception | None = None
-
-    async def load(self) -> Built[Thing] | None:
-        self.reads += 1
-        number, position = self.number, self.position
-        if self.seconds:
-            await asyncio.sleep(self.seconds)
-        if self.fails is not None:
-            raise self.fails
-        if self.late:
-            number, position = self.number, self.position
-        return None if number is None else Built(Thing(number), position, self.tags)
-
-
-class World:
-    """Instances of one fleet: what one tells the others arrives after `lag` seconds, unless the bus is `cut`."""
-
-    def __init__(self) -> None:
-        self.server = MemoryServer(clock=now)
-        self.instances: list[TwoLevelCache] = []
-        self.levels: list[MemoryShared] = []
-        self.lag = 0.01
-        self.cut = False
-
-    def instance(self, knobs: CacheKnobs | None = None, **more: Any) -> TwoLevelCache:
-        shared = MemoryShared(self.server)
-        made: TwoLevelCache = make(
-            knobs,
-            shared=shared,
-            tell=lambda *said: self.tell(made, *said),
-            carries=lambda: not self.cut,
-            **more,
-        )
-        made.start()
-        self.instances.append(made)
-        self.levels.append(shared)
-        return made
-
-    def tell(self, teller: TwoLevelCache, *said: Any) -> None:
-        for other in self.instances:
-            if other is not teller and not self.cut:
-                asyncio.get_running_loop().call_later(self.lag, other.heard, *said)
-
-    async def close(self) -> None:
-        for one in self.instances:
-            await one.close()
-
-
-def make(knobs: CacheKnobs | None = None, **more: Any) -> TwoLevelCache:
-    return TwoLevelCache(
-        [THINGS, GUARDED],
-        knobs or CacheKnobs(),
-        clock=now,
-        wall=lambda: 1_000_000.0 + now(),
-        chance=lambda: 0.0,
-        **more,
-    )
-
-
-def in_its_own_time(
-    test: Callable[[World], Coroutine[Any, Any, None]],
-) -> Callable[[], None]:
-    """Runs a test's story in virtual time, and sees that it leaves no task behind."""
-
-    async def story() -> None:
-        world = World()
-        await test(world)
-        await world.close()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert left == set()
-
-    def run() -> None:
-        virtual_time.run(story())
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
-
-
-async def number(
-    cache: TwoLevelCache,
-    load: Load[Thing],
-    key: str = "k",
-    *,
-    policy: Policy[Thing] = THINGS,
-    floor: int = 0,
-    tags: Sequence[str] = (),
-) -> int | None:
-    found = await cache.get(policy, key, load, floor=floor, tags=tags)
-    return None if found is None else found.number
 
 
 @in_its_own_time
@@ -289,80 +163,6 @@ async def test_ca2_what_changes_all_the_time_is_served_to_those_who_asked_before
     assert late >= joined
     await first
     changing.cancel()
-
-
-@in_its_own_time
-async def test_ca2_a_value_on_its_way_to_the_shared_level_is_overtaken_by_a_drop(
-    world: World,
-) -> None:
-    slow, quick = world.instance(), world.instance()
-    world.levels[0].holding = True
-    truth = Truth(1)
-    await number(slow, truth.load, tags=["t"])
-    truth.number = 2
-    quick.drop_tag("t")
-    await quick.settled()
-    world.levels[0].release()
-    assert await number(quick, truth.load, tags=["t"]) == 2
-
-
-@in_its_own_time
-async def test_ca2_while_the_shared_level_was_not_told_it_is_not_believed(world: World) -> None:
-    cache, truth = world.instance(), Truth(1)
-    truth.tags = ("read",)
-    for tag in ("t", "read"):
-        cache.forget(THINGS, "k")
-        await number(cache, truth.load, tags=["t"])
-        world.levels[0].away = True
-        assert truth.number is not None
-        truth.number += 1
-        cache.drop_tag(tag)
-        await asyncio.sleep(0.01)
-        world.levels[0].away = False
-        assert cache.untold == 1
-        assert await number(cache, truth.load, tags=["t"]) == truth.number
-        await cache.settled()
-
-
-@in_its_own_time
-async def test_ca2_while_the_shared_level_is_being_told_it_is_not_believed(world: World) -> None:
-    cache, truth = world.instance(), Truth(1)
-    drop_tags = world.levels[0].drop_tags
-
-    async def slow(tags: Iterable[str]) -> bool:
-        await asyncio.sleep(0.02)
-        return await drop_tags(tags)
-
-    world.levels[0].drop_tags = slow  # type: ignore[method-assign]
-    for drop in (cache.drop_tag, cache.touch_tag):
-        cache.forget(THINGS, "k")
-        await number(cache, truth.load, tags=["t"])
-        assert truth.number is not None
-        truth.number += 1
-        drop("t")
-        await asyncio.sleep(0.01)
-        assert await number(cache, truth.load, tags=["t"]) == truth.number
-        await cache.settled()
-
-
-@in_its_own_time
-async def test_ca2_an_answer_of_the_shared_level_is_overtaken_by_a_drop(world: World) -> None:
-    cache, truth = world.instance(), Truth(1)
-    truth.tags = ("read",)
-    await number(world.instance(), truth.load)
-    asked = world.levels[0].get
-
-    async def slow(region: str, key: str, tags: Sequence[str], *, within: float) -> Kept | None:
-        found = await asked(region, key, tags, within=within)
-        await asyncio.sleep(0.02)
-        return found
-
-    world.levels[0].get = slow  # type: ignore[method-assign]
-    asking = asyncio.create_task(number(cache, truth.load))
-    await asyncio.sleep(0.01)
-    truth.number = 2
-    cache.heard(True, [], ["read"], [])
-    assert await asking == 2
 
 
 @in_its_own_time
@@ -573,130 +373,6 @@ async def test_ca7_a_shared_level_that_does_not_answer_costs_no_more_than_its_bo
 
 
 @in_its_own_time
-async def test_ca8_what_one_drops_the_others_serve_no_longer_than_the_way_takes(
-    world: World,
-) -> None:
-    first, second = world.instance(), world.instance()
-    truth = Truth(1)
-    for one in (first, second):
-        await number(one, truth.load, tags=["t"])
-    truth.number = 2
-    first.drop_tag("t")
-    await asyncio.sleep(world.lag + 0.01)
-    assert await number(second, truth.load, tags=["t"]) == 2
-    for drop in (lambda: first.drop(THINGS, "k"), lambda: first.clear()):
-        truth.number += 1
-        drop()
-        await asyncio.sleep(world.lag + 0.01)
-        assert await number(second, truth.load, tags=["t"]) == truth.number
-
-
-@in_its_own_time
-async def test_ca8_touched_tags_are_gathered_into_one_message(world: World) -> None:
-    first, second = world.instance(), world.instance()
-    truth = Truth(1)
-    told: list[Any] = []
-    world.tell = lambda teller, *said: told.append(said)  # type: ignore[method-assign]
-    await number(second, truth.load, tags=["t1"])
-    for _ in range(1000):
-        first.touch_tag("t1")
-        first.touch_tag("t2")
-    await first.settled()
-    ((said, keys, tags, regions),) = told
-    assert (said, list(keys), sorted(tags), list(regions)) == (True, [], ["t1", "t2"], [])
-
-
-@in_its_own_time
-async def test_ca8_who_reaches_the_shared_level_tells_it_for_who_does_not(world: World) -> None:
-    cut_off, other = world.instance(), world.instance()
-    truth = Truth(1)
-    await number(other, truth.load, tags=["t"])
-    world.levels[0].away = True
-    truth.number = 2
-    cut_off.drop_tag("t")
-    await asyncio.sleep(0.1)
-    assert await number(world.instance(), truth.load, tags=["t"]) == 2
-    assert cut_off.untold == 1
-    world.levels[0].away = False
-    await cut_off.settled()
-    assert cut_off.untold == 0
-
-
-@in_its_own_time
-async def test_ca8_drops_made_while_the_shared_level_is_away_are_made_up_for(world: World) -> None:
-    first = world.instance()
-    truth = Truth(1)
-    await number(first, truth.load, tags=["t"])
-    world.levels[0].away = True
-    truth.number = 2
-    first.drop_tag("t")
-    await asyncio.sleep(5)
-    world.levels[0].away = False
-    await first.settled()
-    assert await number(world.instance(), truth.load, tags=["t"]) == 2
-
-
-@in_its_own_time
-async def test_ca8_with_too_many_drops_waiting_whole_regions_are_forgotten(world: World) -> None:
-    first = world.instance()
-    truth = Truth(1)
-    await number(first, truth.load, tags=["t"])
-    await number(first, truth.load, policy=GUARDED)
-    world.levels[0].away = True
-    first.drop_tag("t")
-    await asyncio.sleep(0.2)
-    for index in range(PENDING_AT_MOST + 1):
-        first.drop_tag(f"t{index}")
-    await asyncio.sleep(5)
-    assert first.untold <= 2
-    world.levels[0].away = False
-    await first.settled()
-    truth.number = 2
-    later = world.instance()
-    assert await number(later, truth.load, tags=["t"]) == 2
-    assert await number(later, truth.load, policy=GUARDED) == 1, "positions guard it anyway"
-
-
-@in_its_own_time
-async def test_ca8_while_the_bus_is_away_values_count_for_a_short_while_only(world: World) -> None:
-    first, second = world.instance(), world.instance()
-    truth = Truth(1)
-    for one in (first, second):
-        await number(one, truth.load, tags=["t"])
-        await number(one, truth.load, policy=GUARDED)
-    world.cut = True
-    truth.number = 2
-    first.drop_tag("t")
-    await asyncio.sleep(THINGS.uncarried + 0.3)
-    assert await number(second, truth.load, tags=["t"]) == 2
-    assert await number(second, truth.load, policy=GUARDED) == 1, "positions guard it"
-    truth.number = 3
-    await asyncio.sleep(THINGS.uncarried + 0.3)
-    assert await number(second, truth.load, tags=["t"]) == 3
-
-
-@in_its_own_time
-async def test_ca8_what_was_missed_while_the_bus_was_away_is_flushed_when_it_is_back(
-    world: World,
-) -> None:
-    first, second = world.instance(), world.instance()
-    truth = Truth(1)
-    for one in (first, second):
-        await number(one, truth.load, tags=["t"])
-    world.levels[
-        0
-    ].away = True  # so that it cannot tell the shared level either, and then it is gone
-    world.cut = True
-    await asyncio.sleep(0.5)
-    truth.number = 2
-    first.drop_tag("t")
-    await first.close()
-    world.cut = False
-    second.resumed()
-    assert await number(second, truth.load, tags=["t"]) == 2
-
-
-@in_its_own_time
 async def test_ca9_memory_stays_within_its_bounds(world: World) -> None:
     knobs = CacheKnobs(app_bytes=1_000_000)
     cache, truth = world.instance(knobs), Truth(1)
@@ -704,18 +380,6 @@ async def test_ca9_memory_stays_within_its_bounds(world: World) -> None:
         await number(cache, truth.load, f"k{index}")
         assert len(cache.local.regions["things"]) <= THINGS.local_entries
         assert cache.local.bytes <= knobs.app_bytes
-
-
-@in_its_own_time
-async def test_ca9_what_is_remembered_for_loads_under_way_is_bounded(world: World) -> None:
-    cache, truth = world.instance(), Truth(1)
-    truth.seconds = 1.0
-    asking = asyncio.create_task(number(cache, truth.load, tags=["t"]))
-    await asyncio.sleep(0.5)
-    for index in range(OVERTAKEN_AT_MOST + 1):
-        cache.forget_tag(f"t{index}")
-    truth.number = 2
-    assert await asking == 2, "with too much to remember it counts as overtaken"
 
 
 @in_its_own_time
@@ -730,7 +394,7 @@ async def test_ca10_in_emergency_mode_memory_alone_serves_and_for_longer(world: 
         asked.append(region)
         return None
 
-    world.levels[0].get = get  # type: ignore[method-assign]
+    world.levels[0].get = get  # type: ignore[method-assign]  # to see who asks
     truth.number, truth.fails = 2, Unavailable("The database is away.")
     await asyncio.sleep(3 * THINGS.fresh)
     assert await number(cache, truth.load) == 1
