@@ -252,6 +252,25 @@ async def test_ca7_a_wrong_password_is_said_without_the_password(
     await works(at(server.url))
 
 
+async def test_ca7_the_rights_of_the_manual_are_enough(
+    at: At, new_redis: Callable[..., RedisServer]
+) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "shared-cache.md").read_text("utf-8")
+    (line,) = [line for line in manual.splitlines() if line.startswith("ACL SETUSER")]
+    server = new_redis()
+    await tell(server, *line.split())
+    url = server.url.replace("//", "//tableforge:secret@")
+    for eviction in ("lru", "lfu", "ttl"):
+        ada = at(url, redis_hard_ms=CALM_MS, redis_eviction=eviction)
+        for number in range(60):
+            await keep(ada, f"{number}", b"value", "room:r")
+        await try_all(ada)
+        assert await ada.trim("rooms", 30)
+        assert await ada.clear(None)
+        assert ada.condition().trouble == ""
+        assert ada.condition().lost == 0
+
+
 async def test_ca7_late_and_cancelled_answers_are_nobody_elses(
     at: At, redis: RedisServer, redis_db: int
 ) -> None:

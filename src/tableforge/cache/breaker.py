@@ -12,7 +12,7 @@ from typing import Final, Literal
 FAILURES: Final = 5
 """In a row, until it opens: a server that hiccups once is no broken one."""
 FIRST_PAUSE: Final = 0.1
-LAST_PAUSE: Final = 5.0
+LAST_PAUSE: Final = 2.0
 """Seconds: the first pause, and the longest; each is twice the one before. A random half is taken off, so that the
 instances of a fleet do not come back together."""
 CHANCE: Final = SystemRandom()

@@ -2,8 +2,8 @@
 
 Whoever reaches the server may put anything there, and half of a value may be left of one. So each value is sealed: a keyed
 digest over its key, what is said about it, and its bytes. What was moved, cut off, altered, or written under another
-ADMIN_TOKEN is not opened. zlib at its lowest level compresses what is large: of zstandard's time it takes the fourfold, and
-leaves an eighth more, which is no reason for a dependency (docs/cache.md has the figures).
+ADMIN_TOKEN is not opened. zlib at its lowest level compresses what is large: zstandard takes a half to a fifth of its time and
+leaves a tenth to a third less, which is no reason for a dependency (docs/shared-cache.md has the figures).
 """
 
 import struct
