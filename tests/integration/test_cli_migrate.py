@@ -37,7 +37,10 @@ TABLES = {
     "sessions": "SELECT * FROM sessions ORDER BY 1",
     "recovery_codes": "SELECT * FROM recovery_codes ORDER BY 1",
     "invites": "SELECT * FROM invites ORDER BY 1",
-    "assets": "SELECT * FROM assets ORDER BY 1",
+    "assets": "SELECT id, digest, kind, width, height, bytes, uploader, room, name, search, tags, created_ms"
+    " FROM assets ORDER BY 1",
+    "designs": "SELECT id, kind, owner, name, visibility, tags, version, created_ms, updated_ms FROM designs ORDER BY 1",
+    "design_versions": "SELECT * FROM design_versions ORDER BY 1, 2",
 }
 
 

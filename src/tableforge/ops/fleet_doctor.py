@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from tableforge.bus.redis_link import Link
 from tableforge.config import Settings, server_name
 from tableforge.config.redis_address import CONNECT_TROUBLE, Address, bus_urls
+from tableforge.database.large_indexes import missing_indexes
 from tableforge.database.migrations import scripts
 from tableforge.database.pool import Connection
 from tableforge.database.postgres import OLDEST_SERVER, form_of
@@ -85,7 +86,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
                     return
                 number = await connection.fetchval("SHOW server_version")
                 yield Finding("ok", "database", f"PostgreSQL {number}.")
-                for look in (_safety, _form, _clock):
+                for look in (_safety, _form, _indexes, _clock):
                     async for finding in look(connection):
                         yield finding
                 async for finding in _connections(connection, settings):
@@ -117,6 +118,17 @@ async def _safety(connection: Connection) -> AsyncIterator[Finding]:
         yield Finding("bad", "database", f"Its encoding is {row['encoding']}.", mend)
     standbys = f", synchronous standbys: {row['names']}" if row["names"] else ", no standby waits"
     yield Finding("ok", "durability", f"synchronous_commit is {row['commit']}{standbys}.")
+
+
+async def _indexes(connection: Connection) -> AsyncIterator[Finding]:
+    """Whether what searches go by is there; a database of another form is told of elsewhere."""
+    for name in await missing_indexes(connection):
+        yield Finding(
+            "warn",
+            "database",
+            f"The index {name} is not there, or not whole: searches are slow.",
+            "Run `tableforge migrate --schema-only` as the owner of the tables.",
+        )
 
 
 async def _form(connection: Connection) -> AsyncIterator[Finding]:
