@@ -20,17 +20,17 @@ UNASKED = "It was not asked for."
 
 
 class DatabaseServer(Struct, frozen=True):
-    """Which server it is. `started` and `counted_since` in seconds of the epoch: its figures count from the latter."""
+    """Which server it is, since when it runs, and since when its figures count where that is later. Times in RFC 3339."""
 
     version: str
-    started: float | None
-    counted_since: float | None
+    started: str | None
+    counted_since: str | None
 
 
 class TableFigures(Struct, frozen=True):
     """A table as its database knows it, from the last time it was analyzed or cleaned; what it does not count is null.
 
-    `bloat_bytes` is an estimate: what it takes beyond its rows at their average width. Times in seconds of the epoch.
+    `bloat_bytes` is an estimate: what it takes beyond its rows at their average width. Times in RFC 3339.
     """
 
     name: str
@@ -43,8 +43,8 @@ class TableFigures(Struct, frozen=True):
     sequential_scans: int | None
     index_scans: int | None
     changes: int | None
-    vacuumed: float | None
-    analyzed: float | None
+    vacuumed: str | None
+    analyzed: str | None
 
 
 class IndexFigures(Struct, frozen=True):

@@ -49,6 +49,8 @@ DAMAGES: Final = (
     TimeoutError,
 )
 
+MOMENT = """AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'"""
+"""How a time is told: RFC 3339, UTC."""
 WAITING = Statement(
     "look.waiting",
     """SELECT w.pid, a.wait_event_type, a.wait_event, h.pid, b.application_name, b.state,
@@ -59,8 +61,8 @@ WAITING = Statement(
 )
 SERVER = Statement(
     "look.server",
-    """SELECT current_setting('server_version'), extract(epoch FROM pg_postmaster_start_time())::float8,
-       extract(epoch FROM stats_reset)::float8 FROM pg_stat_database WHERE datname = current_database()""",
+    f"""SELECT current_setting('server_version'), to_char(pg_postmaster_start_time() {MOMENT}),
+       to_char(stats_reset {MOMENT}) FROM pg_stat_database WHERE datname = current_database()""",  # noqa: S608 - a format
 )
 SIZE = Statement("look.size", "SELECT pg_database_size(current_database())")
 CACHE = Statement(
@@ -81,19 +83,19 @@ ACTIVITY = Statement(
 # 28 bytes are the head of a row and the pointer to it, 24 that of a page.
 TABLES = Statement(
     "look.tables",
-    """SELECT c.relname, s.n_live_tup, s.n_dead_tup, c.relpages::bigint * b.size,
+    f"""SELECT c.relname, s.n_live_tup, s.n_dead_tup, c.relpages::bigint * b.size,
        (SELECT coalesce(sum(x.relpages), 0)::bigint FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
         WHERE i.indrelid = c.oid) * b.size,
        CASE WHEN c.reltuples > 0 AND w.width IS NOT NULL THEN greatest(0, c.relpages::bigint
         - ceil(c.reltuples * (28 + w.width) / (b.size - 24))::bigint) * b.size END,
        s.seq_scan, s.idx_scan, s.n_tup_ins + s.n_tup_upd + s.n_tup_del,
-       extract(epoch FROM greatest(s.last_vacuum, s.last_autovacuum))::float8,
-       extract(epoch FROM greatest(s.last_analyze, s.last_autoanalyze))::float8
+       to_char(greatest(s.last_vacuum, s.last_autovacuum) {MOMENT}),
+       to_char(greatest(s.last_analyze, s.last_autoanalyze) {MOMENT})
        FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid
        CROSS JOIN (SELECT current_setting('block_size')::bigint AS size) b
        LEFT JOIN LATERAL (SELECT sum((1 - t.null_frac) * t.avg_width) AS width FROM pg_stats t
         WHERE t.schemaname = s.schemaname AND t.tablename = s.relname) w ON true
-       WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid) ORDER BY c.relpages DESC, c.relname LIMIT $1""",
+       WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid) ORDER BY c.relpages DESC, c.relname LIMIT $1""",  # noqa: S608 - a format
 )
 INDEXES = Statement(
     "look.indexes",
