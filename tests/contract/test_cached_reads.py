@@ -28,6 +28,7 @@ from tableforge.domain.decider import evolve
 from tableforge.domain.state import Role, Room, Visibility
 from tableforge.errors import NotFound, TableForgeError, Unauthorized
 from tableforge.eventlog import StoredEvent
+from tableforge.library.notices import NEWEST, READ
 from tableforge.library.sessions import Begun
 from tableforge.protocol import codec
 from tableforge.telemetry import STATEMENTS
@@ -415,6 +416,11 @@ async def known_to_all(pair: Fleet) -> Begun:
     for instance in (one, other):
         assert instance.notices is not None
         await instance.notices.catch_up()
+        floor = instance.notices.newest(begun.session.session_id, begun.session.user_id)
+        async with asyncio.timeout(30):
+            # Others of the server's transactions may hold back the position of what is read.
+            while (await other.database.read(READ, NEWEST, 1))[0][0] < floor:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.01)
     await other.sessions.authenticate(begun.token)
     await other.settled()
     return begun

@@ -396,3 +396,67 @@ async def test_no7_a_database_that_is_away_for_a_while_ends_nothing(
         await came.wait()
     following.cancel()
     await asyncio.wait([following])
+
+
+async def position(one: Instance) -> int:
+    """The position of what is read now."""
+    rows = await one.database.read(notices_module.READ, notices_module.NEWEST, 1)
+    found: int = rows[0][0]
+    return found
+
+
+async def wait_until_read_behind(one: Instance, floor: int) -> None:
+    """Return once what is read now counts from this floor on: others of the server's transactions may hold it back."""
+    async with asyncio.timeout(30):
+        while await position(one) < floor:  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.01)
+
+
+async def test_no8_what_was_read_before_a_notice_is_told_from_what_was_read_behind_it(
+    pair: tuple[Instance, Instance], shared: PostgresDatabase, clock: Clock
+) -> None:
+    a, b = pair
+    a.bus = [b]
+    assert Instance(shared, clock).notices.newest("r1") == notices_module.NEWEST
+    await wait_until_read_behind(a, b.notices.newest("r1"))
+    before = await position(a)
+    await a.notices.give(KIND, "r1")
+    for one in (a, b):
+        assert one.notices.newest("r1") == notices_module.NEWEST, "heard of, its place not known"
+        assert one.notices.newest("r2", "r3") <= before
+        await one.notices.catch_up()
+        assert before < one.notices.newest("r1") == one.notices.newest("r2", "r1")
+        assert one.notices.newest("r2") <= before
+        await wait_until_read_behind(a, one.notices.newest("r1"))
+
+
+async def test_no8_a_hint_that_comes_late_changes_nothing(
+    pair: tuple[Instance, Instance],
+) -> None:
+    a, b = pair
+    notice = a.notices.draft(KIND, "r1")
+    statement, params = notice.step
+    await a.database.write(statement, *params)
+    await b.notices.catch_up()
+    known = b.notices.newest("r1")
+    b.notices.heard(*notice)
+    assert b.notices.newest("r1") == known < notices_module.NEWEST
+
+
+@pytest.mark.parametrize("way", ["read", "heard"])
+async def test_no8_of_more_than_fit_in_memory_less_is_believed(
+    pair: tuple[Instance, Instance], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    monkeypatch.setattr(notices_module, "REMEMBERED", 3)
+    if way == "heard":
+        a.bus = [b]
+    before = await position(a)
+    for number in range(6):
+        await a.notices.give(KIND, f"r{number}")
+    if way == "heard":
+        assert b.notices.newest("another") == notices_module.NEWEST
+    await b.notices.catch_up()
+    for about in (*(f"r{number}" for number in range(6)), "another"):
+        assert before < b.notices.newest(about) < notices_module.NEWEST
+        await wait_until_read_behind(a, b.notices.newest(about))
