@@ -40,8 +40,11 @@ class Gated:
         self.open.set()
         self.was_read = asyncio.Event()
         self.full = False
+        self.away = False
 
     async def read(self, statement: Statement, *params: object) -> list[Row]:
+        if self.away:
+            raise DatabaseUnavailable("Nothing was read.", "The disk does not answer.")
         rows = await self._database.read(statement, *params)
         self.was_read.set()
         await self.open.wait()
@@ -215,6 +218,24 @@ class TestSessions:
         database.full = True
         clock.seconds += LIFETIME_SECONDS * 0.9
         assert (await sessions.authenticate(begun.token)).user_id == begun.session.user_id
+
+    async def test_se4_a_session_that_was_in_memory_for_long_is_still_good_while_the_disk_refuses(
+        self, database: Gated, clock: Clock
+    ) -> None:
+        cache_clock = Clock()
+        sessions = Sessions(
+            *(database, local_cache(clock=cache_clock), POLICIES.user_sessions),
+            lifetime_seconds=LIFETIME_SECONDS,
+            clock=clock,
+        )
+        begun = await sessions.begin("Ada")
+        cache_clock.seconds += POLICIES.user_sessions.fresh + 1
+        database.away = database.full = True
+        assert await sessions.authenticate(begun.token) == begun.session
+        await sessions.authenticate(begun.token)
+        database.away = False
+        cache_clock.seconds += 2
+        assert await sessions.authenticate(begun.token) == begun.session
 
     async def test_se4_sessions_that_ended_leave_the_disk(
         self, database: Gated, clock: Clock, sessions: Sessions

@@ -115,6 +115,7 @@ def policies(knobs: CacheKnobs) -> Policies:
             kind=SessionRow,
             form=1,
             fresh=sessions,
+            on_error=sessions,
             lasts=False,
             local_entries=local,
             shared_entries=shared,

@@ -143,7 +143,7 @@ class CachedRooms:
         self._put(live, room, await encoded(room))
 
     def _put(self, live: LiveRoom, room: Room, data: bytes) -> None:
-        if live.server is None:
+        if live.server is None or not room.version:
             return
         kept = KeptRoom(
             epoch=live.epoch,
