@@ -34,7 +34,7 @@ PROTECTED: Final = 4
 SPARE: Final = 64
 """How many counts that nobody stands at any more may be kept beside as many as are stood at."""
 ADVANTAGE: Final = 1
-"""How many uses more a newcomer needs. Without it a loop longer than the cache would change places with itself."""
+"""More than so many uses more a newcomer needs. Without it a loop longer than the cache would change places with itself."""
 
 MINIATURE: Final = 64
 """Values that a miniature holds, as far as `HIGHEST_RATE` allows: so many that chance matters little."""

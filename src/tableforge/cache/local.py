@@ -90,9 +90,7 @@ class Region:
         elif level.eviction == "lfu":
             self._order = LeastUsed()
         self._asked = 0
-        self._asked_before = 0
         self._found = 0
-        self._found_before = 0
         self._sample_for(max_entries)
 
     def __len__(self) -> int:
@@ -248,6 +246,7 @@ class Region:
         places = max(places, 1)
         rate = rate_for(places, WATCHED)
         self._sampled_for = places
+        self._asked_before, self._found_before = self._asked, self._found
         self._threshold = int(rate * (HASH_MASK + 1))
         self._distances = StackDistances(places, rate)
         if self._guarded is not None:
