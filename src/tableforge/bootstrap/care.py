@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
 
 from tableforge.api.house import Caring
 from tableforge.api.maintenance import MAINTENANCE, Caretaker
@@ -13,6 +12,7 @@ from tableforge.bootstrap.stores import Store
 from tableforge.config import Settings
 from tableforge.errors import StartRefused
 from tableforge.hub.steward import Steward
+from tableforge.library.instances import Instance
 from tableforge.library.retention import Retention
 from tableforge.library.schedules import ScheduleTurns
 from tableforge.telemetry import COUNTERS
@@ -22,15 +22,18 @@ BUSY_LAG_MS = 250.0
 BUSY_POOL = 0.8
 
 
-def busy(steward: Steward, pool_max: int) -> str:
-    """Why now is a bad time to care for the database, or nothing: an instance, or our pool, has much to do."""
-    for one in steward.listing():
+def busy(instances: Sequence[Instance], *, pool_busy: int, pool_max: int) -> str:
+    """Why now is a bad time to care for the database, or nothing: an instance, or our pool, has much to do.
+
+    Without a pool `pool_max` is 0.
+    """
+    for one in instances:
         if one.alive and one.load.cpu > BUSY_CPU:
             return f"instance {one.id} uses {one.load.cpu:.0%} of its core"
         if one.alive and one.load.loop_lag_ms > BUSY_LAG_MS:
             return f"instance {one.id} is behind by {one.load.loop_lag_ms:.0f} ms"
-    if pool_max and COUNTERS.pool_busy >= pool_max * BUSY_POOL:
-        return f"{COUNTERS.pool_busy} of {pool_max} connections to the database are in use"
+    if pool_max and pool_busy >= pool_max * BUSY_POOL:
+        return f"{pool_busy} of {pool_max} connections to the database are in use"
     return ""
 
 
@@ -48,7 +51,11 @@ async def caring(
         store.care,
         store.ledger,
         Retention(store.database, has_notices=is_fleet),
-        busy=partial(busy, steward, settings.database.pool_max if is_fleet else 0),
+        busy=lambda: busy(
+            steward.listing(),
+            pool_busy=COUNTERS.pool_busy,
+            pool_max=settings.database.pool_max if is_fleet else 0,
+        ),
         ids_kept_seconds=settings.care.command_ids_kept_seconds,
     )
     scheduler = Scheduler(

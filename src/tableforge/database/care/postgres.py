@@ -69,6 +69,7 @@ INDEX_BYTES = 2**30
 STATEMENTS_AT_MOST = 80
 WISH_STATEMENTS = 8
 
+TEMPORARY = "; no index could be tried: GRANT TEMPORARY ON DATABASE … TO this user"
 IN_PLACE = frozenset({"room_heads", "instances"})
 """Tables whose rows change in place all the time: another index would end that for its columns."""
 
@@ -280,6 +281,10 @@ class PostgresCare:
                 if cost(plan) < LEAST_COST or not options:
                     continue
                 tried = await best_of(connection, one.text, options, rows)
+            except asyncpg.InsufficientPrivilegeError as error:
+                if "temporary" in str(error) and TEMPORARY not in source:
+                    source += TEMPORARY
+                continue
             except asyncpg.PostgresError:
                 continue  # pg_stat_statements' texts are not always statements, nor are all tables ours
             if tried is not None and tried.after <= tried.before * SAVES:
@@ -313,8 +318,8 @@ class PostgresCare:
             why = "The statement changes rows, so it cannot be run to see whether it helps."
         return Finding(
             f"{one.name} reads through {table}.",
-            f"{one.calls} calls, {one.mean_ms:.2f} ms on average ({one.source}). Cost {cost(plan):.0f}; on"
-            f" {tried.how} {tried.before:.0f} without the index, {tried.after:.0f} with it. {why}".strip(),
+            f"{one.calls} calls, {one.mean_ms:.2f} ms on average ({one.source}). Cost {cost(plan):.0f}; tried"
+            f" with {tried.how}: {tried.before:.0f} without the index, {tried.after:.0f} with it. {why}".strip(),
             definition(tried.candidate),
             f"about {cards.size(held)}, {max(1, round(rows[table] / 500_000))} s to build; every change of"
             f" {', '.join(columns)} writes to it",

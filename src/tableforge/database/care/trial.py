@@ -102,7 +102,7 @@ async def best_of(
             if not pretend:
                 await _copy(connection, table, rows.get(table, 0))
             before = cost(await explained(connection, text))
-            how = "HypoPG" if pretend else "a copy of a sample"
+            how = "a pretended index (HypoPG)" if pretend else "a copy of a sample"
             for one in of_table:
                 after = await _with_index(connection, text, one, pretend=pretend)
                 if best is None or after / max(before, 1e-9) < best.after / max(best.before, 1e-9):
