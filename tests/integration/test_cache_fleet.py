@@ -5,11 +5,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from tableforge.ops.servers import RedisServer
-from tests.fleet import fleet
+from tests.fleet import ADMIN_TOKEN, fleet
 from tests.server_process import Person, ServerProcess
 
 CHANGES = 40
@@ -122,6 +123,66 @@ async def test_ca8_a_change_here_is_shown_there(
                 f"{CHANGES} changes on one instance, until the other shows them, under load: {said}"
             )
             assert max(lags) < KEPT / 10
+
+
+ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+
+
+def stats(server: ServerProcess) -> dict[str, Any]:
+    """What the operator is told of an instance's cache."""
+    answer = httpx.get(f"{server.url}/api/admin/cache/stats", headers=ADMIN, timeout=DEADLINE)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def entries(server: ServerProcess, region: str) -> int:
+    """How many values of a region an instance has in memory."""
+    return sum(
+        one["entries"]
+        for one in stats(server)["levels"]
+        if (one["level"], one["region"]) == ("local", region)
+    )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what an instance says."""
+    async with asyncio.timeout(DEADLINE):
+        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.02)
+
+
+def order(server: ServerProcess, path: str, **body: object) -> None:
+    """Give an order through this instance."""
+    answer = httpx.post(
+        f"{server.url}/api/admin/cache/{path}", headers=ADMIN, json=body or None, timeout=DEADLINE
+    )
+    assert answer.status_code == 200, answer.text
+    assert {one["verdict"] for one in answer.json()["actions"]} <= {"done", "skipped"}
+
+
+async def test_ca10_ca12_orders_hold_for_every_instance_and_those_that_start_later(
+    tmp_path: Path, database_url: str, redis_url: str, redis_db: int
+) -> None:
+    with fleet(tmp_path, database_url, redis_url, 2, REDIS_PUB_SUB_DB=str(redis_db)) as made:
+        first, second = made.instances
+        person = await asyncio.to_thread(Person, first, "Ada")
+        await asyncio.to_thread(person.create_room)
+        headers = {"authorization": f"Bearer {person.token}"}
+        for one in made.instances:
+            await asyncio.to_thread(httpx.get, f"{one.url}/api/rooms", headers=headers)
+            assert entries(one, "query_results") > 0
+        await asyncio.to_thread(order, first, "clear")
+        await until(lambda: entries(second, "query_results") == 0)
+
+        await asyncio.to_thread(order, first, "emergency-mode", minutes=30)
+        await until(lambda: bool(stats(second)["emergency"]["enabled"]))
+        third = await asyncio.to_thread(made.add)
+        await until(lambda: bool(stats(third)["emergency"]["enabled"]))
+        assert stats(third)["emergency"] == stats(first)["emergency"]
+        await asyncio.to_thread(order, third, "emergency-mode", enabled=False)
+        for one in made.instances:
+            await until(lambda one=one: not stats(one)["emergency"]["enabled"])  # type: ignore[misc]  # a default binds it
 
 
 async def test_ca8_changes_while_the_bus_is_gone_are_shown_and_none_is_missed_after_it(

@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic
 
+import structlog
+
 from tableforge.cache import Shared, V
 
 PENDING_AT_MOST: Final = 10_000
@@ -23,6 +25,8 @@ TOLD_AT_ONCE: Final = 1_000
 """Changes of each kind in one message."""
 OVERTAKEN_AT_MOST: Final = 10_000
 """Tags remembered while loads are under way; with more, all of those loads count as overtaken."""
+
+log = structlog.get_logger(__name__)
 
 Key = tuple[str, str]
 """Region and key."""
@@ -139,6 +143,13 @@ class Loads:
             return
         self._tags.update(dict.fromkeys(tags, self.now()))
         if len(self._tags) > OVERTAKEN_AT_MOST:
+            self._forget_tags()
+
+    def _forget_tags(self) -> None:
+        """Those that no load under way can have missed; if too many are left, all loads count as overtaken."""
+        oldest = min(flight.began for flight in (*self._flights.values(), *self._writing))
+        self._tags = {tag: moment for tag, moment in self._tags.items() if moment > oldest}
+        if len(self._tags) > OVERTAKEN_AT_MOST // 2:
             self._mark(lambda _: True)
             self._tags.clear()
 
@@ -332,7 +343,11 @@ class Tidings:
         if changes.tags:
             questions.append(shared.drop_tags(list(changes.tags)))
         questions.extend(self._cleared(shared, region) for region in changes.regions)
-        return all(await asyncio.gather(*questions))
+        answers = await asyncio.gather(*questions, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):  # a mistake in it must not end the telling
+                log.error("the shared level was not told", exc_info=answer)
+        return all(answer is True for answer in answers)
 
     async def _cleared(self, shared: Shared, region: str) -> bool:
         return await shared.clear(region) is not None
