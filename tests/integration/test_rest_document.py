@@ -25,6 +25,7 @@ CALLS = {
     "POST /api/rooms/{room}/commands", "POST /api/rooms/{room}/imports",
     "POST /api/assets", "GET /api/assets",
     "GET /api/assets/{asset}", "GET /api/assets/{asset}/thumbnail",
+    "GET /api/admin/database/stats", "GET /api/admin/database/slow-queries",
 }  # fmt: skip
 """The contract's calls that this version has."""
 
