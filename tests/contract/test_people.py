@@ -16,7 +16,7 @@ from tableforge.library import invites as invites_module
 from tableforge.library.invites import Invites
 from tableforge.library.sessions import Sessions
 from tableforge.library.users import Users
-from tests.local_cache import POLICIES, local_cache
+from tests.local_cache import KNOBS, POLICIES, local_cache
 
 LIFETIME_SECONDS = 1_000.0
 
@@ -85,10 +85,10 @@ def invites(database: Gated, clock: Clock) -> Invites:
     return Invites(database, clock=clock)
 
 
-def restarted(database: Gated, clock: Clock, *, held: int = 100) -> Sessions:
+def restarted(database: Gated, clock: Clock, *, entries: int = 100) -> Sessions:
     """The sessions as a process that has just started knows them."""
     return Sessions(
-        *(database, local_cache(entries=held), POLICIES.user_sessions),
+        *(database, local_cache(entries=entries), POLICIES.user_sessions),
         lifetime_seconds=LIFETIME_SECONDS,
         clock=clock,
     )
@@ -303,7 +303,8 @@ class TestSessions:
     async def test_se7_memory_holds_a_bounded_number_and_the_disk_all(
         self, database: Gated, clock: Clock
     ) -> None:
-        few = restarted(database, clock, held=10)
+        few = restarted(database, clock, entries=1)
+        assert POLICIES.user_sessions.local_entries == 10 * KNOBS.app_entries
         begun = [await few.begin(f"user {number}") for number in range(14)]
         assert sum(few.known(one.token) is not None for one in begun) == 10
         for one in begun:

@@ -17,6 +17,8 @@ from tableforge.config import CacheKnobs
 
 UNCARRIED_SECONDS = 2.0
 """How long what is dropped by tags counts in memory while the bus is away."""
+SMALL_ENTRIES = 10
+"""Sessions are small, and every connection asks for its own with each ping: so many times the entries that others have."""
 LARGE_ENTRIES = 10
 """Snapshots are large and their rooms are in memory anyway: a tenth of the entries that others have."""
 
@@ -117,7 +119,7 @@ def policies(knobs: CacheKnobs) -> Policies:
             fresh=sessions,
             on_error=sessions,
             lasts=False,
-            local_entries=local,
+            local_entries=local * SMALL_ENTRIES,
             shared_entries=shared,
         ),
         room_states=Policy(
