@@ -360,8 +360,11 @@ async def test_mc6_maintenance_finds_what_is_dead_and_cleans_it(planted: Planted
         assert finding.what == "40% of the rows of people are dead."
         deed = (await planted.maintain())['VACUUM (ANALYZE) "people"']
         assert deed.before == "4000 dead of 10000 rows"
-        assert deed.after == "0 dead of 6000 rows"
         assert deed.verdict == "done"
+        async with asyncio.timeout(60):
+            while "some cannot go yet" in deed.reason.lower():  # the server itself was reading
+                deed = (await planted.maintain())['VACUUM (ANALYZE) "people"']
+        assert deed.after == "0 dead of 6000 rows"
         assert await planted.findings("dead rows") == []
         return
     junk = (

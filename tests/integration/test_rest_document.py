@@ -15,6 +15,8 @@ from tests.server_process import Person, ServerProcess
 CALLS = {
     "GET /health", "GET /ready", "GET /metrics",
     "GET /api/admin/instances", "POST /api/admin/instances/{instance}/drain",
+    "GET /api/admin/database/advice", "POST /api/admin/optimize/database",
+    "GET /api/admin/optimize/schedules", "GET /api/admin/optimize/history", "GET /api/admin/runs/{run}",
     "POST /api/session", "GET /api/session", "PATCH /api/session", "DELETE /api/session",
     "POST /api/session/recovery",
     "GET /api/rooms", "POST /api/rooms",
