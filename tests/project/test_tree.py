@@ -133,4 +133,11 @@ def test_only_the_settings_read_the_environment() -> None:
 
 def test_chance_comes_from_the_operating_system() -> None:
     weak = re.compile(r"^\s*(import random|from random import)|\bMath\.random\(")
-    assert lines_matching(weak, under("src", "web")) == []
+    # What is made up to measure with must be the same again, and keeps no secret.
+    made_up = (
+        "src/tableforge/bench/",
+        "src/tableforge/ops/seed.py",
+        "src/tableforge/bootstrap/questions.py",
+    )
+    found = lines_matching(weak, under("src", "web"))
+    assert [line for line in found if not line.startswith(made_up)] == []
