@@ -43,6 +43,7 @@ class Region(Generic[V]):
     """What the front knows of one policy: its values in memory, and its counts."""
 
     __slots__ = (
+        "failing",
         "held_off",
         "load_failures",
         "loads",
@@ -64,6 +65,7 @@ class Region(Generic[V]):
         self.held_off: dict[str, float] = {}
         self.loads = Histogram()
         self.load_failures = 0
+        self.failing = False
         self.shared_hits = 0
         self.shared_misses = 0
         self.shared_stale = 0
@@ -155,14 +157,12 @@ class Fetching:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             self.loads.end(flight)
-            region.load_failures += 1
-            self._hold_off(region, key)
-            if refresh:
-                log.warning("not loaded anew", region=region.policy.region, reason=str(error))
+            self._failed(region, key, error)
             flight.future.set_exception(error)
         else:
             self.loads.end(flight)
             region.held_off.pop(key, None)
+            region.failing = region.failing and not landed.read
             flight.future.set_result(landed)
             if not landed.read:
                 self._refresh_if_old(region, key, load, flight.floor, tags)
@@ -177,8 +177,13 @@ class Fetching:
         if entry is not None and self._clock() >= entry.fresh:
             self.flight(region, key, load, floor, tags, refresh=True)
 
-    def _hold_off(self, region: Region[Any], key: str) -> None:
+    def _failed(self, region: Region[Any], key: str, error: Exception) -> None:
         """An old value is served for a moment, rather than have each request try a loader that fails."""
+        region.load_failures += 1
+        if not region.failing:  # told once, until one succeeds
+            region.failing = True
+            why = str(error) if isinstance(error, TableForgeError) else type(error).__name__
+            log.warning("a value could not be loaded", region=region.policy.region, reason=why)
         if region.local.look(key) is None:
             return
         if len(region.held_off) >= HELD_OFF_AT_MOST:
@@ -316,6 +321,9 @@ class Fetching:
         """Whether what the shared level gave counts."""
         policy = region.policy
         if kept.form != policy.form or kept.position < flight.floor:
+            return False
+        present = region.local.look(flight.key[1])
+        if present is not None and present.position > kept.position:
             return False
         age = self._wall() - kept.built
         if age >= region.shared_life + policy.stale + policy.on_error:

@@ -206,6 +206,22 @@ async def test_ca3_a_later_position_is_not_put_aside_for_an_earlier_one(world: W
 
 
 @in_its_own_time
+async def test_ca3_what_the_shared_level_has_does_not_put_a_later_position_aside(
+    world: World,
+) -> None:
+    first, second, truth = world.instance(), world.instance(), Truth(1)
+    second.put(THINGS, "k", Thing(2), position=2)
+    await asyncio.sleep(THINGS.fresh / 2)
+    truth.position = 1
+    await number(first, truth.load)
+    await asyncio.sleep(THINGS.fresh / 2 + 1)
+    truth.number, truth.position = 3, 3
+    assert await number(second, truth.load) == 2
+    await asyncio.sleep(0.1)
+    assert second.peek(THINGS, "k") == Thing(3)
+
+
+@in_its_own_time
 async def test_ca4_of_a_thousand_who_miss_one_key_at_once_one_loads(world: World) -> None:
     cache, truth = world.instance(), Truth(1)
     truth.seconds = 0.2
