@@ -56,13 +56,19 @@ def test_nothing_measured_is_exit_code_2(tmp_path: Path) -> None:
     assert "Not measured, shared" in done.stderr
 
 
+def test_an_address_that_cannot_be_meant_is_told(tmp_path: Path) -> None:
+    done = tableforge(tmp_path, "--quick", "--part", "shared", "--redis", "http://example.org")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_is_met_is_not_missed() -> None:
     report = CacheReport(
         Plan(),
         hit_ns={"peek": 600.0, "get": 700.0, "cashews": 4_000.0},
         ratios={EVENING: FINE, "loop": FINE},
         loads=1,
-        shared=SharedFigures(QUICK_GET, QUICK_GET, 1.1),
+        shared=SharedFigures(QUICK_GET, QUICK_GET, QUICK_GET, 1.1),
     )
     assert not report.failed
     assert "All targets were met." in report.text()
@@ -77,7 +83,10 @@ def test_what_is_met_is_not_missed() -> None:
         (CacheReport(Plan(), ratios={"loop": {**FINE, "ours": 0.91}}), "best static policy 95.0%"),
         (CacheReport(Plan(), ratios={EVENING: dict.fromkeys(FINE, 0.9)}), "not over 90%"),
         (CacheReport(Plan(), loads=3), f"{AT_ONCE} who missed at once loaded 3 times"),
-        (CacheReport(Plan(), shared=SharedFigures(QUICK_GET, QUICK_GET, 1.4)), "1.40 times"),
+        (
+            CacheReport(Plan(), shared=SharedFigures(QUICK_GET, QUICK_GET, QUICK_GET, 1.4)),
+            "1.40 times",
+        ),
     ],
 )
 def test_each_target_can_be_missed(report: CacheReport, words: str) -> None:

@@ -15,6 +15,7 @@ from time import perf_counter, thread_time
 from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
+from redis.asyncio import Redis
 
 from tableforge.bench.latency import Quantiles, quantiles
 from tableforge.bench.replay import LRU, OURS, STATIC, hit_ratio, models
@@ -25,7 +26,7 @@ from tableforge.cache.policies import SessionRow, policies
 from tableforge.cache.redis_link import LOST, Link, Question
 from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import CacheKnobs
-from tableforge.config.redis_address import Address
+from tableforge.config.redis_address import CONNECT_TROUBLE, Address
 from tableforge.errors import TableForgeError, Unavailable
 
 HIT_NS: Final = 2_000.0
@@ -85,10 +86,14 @@ QUICK: Final = Plan(evening_steps=150_000, steps=20_000, rounds=5, gets=5_000, s
 
 @dataclass(frozen=True, slots=True)
 class SharedFigures:
-    """The shared level against a bare pipelined GET of as many bytes, `WORKERS` at a time; `times` is p95's median ratio."""
+    """The shared level against a bare pipelined GET of as many bytes, `WORKERS` at a time; `times` is p95's median ratio.
+
+    `library` is a pipeline of as many by redis-py, for comparison.
+    """
 
     ours: Quantiles
     bare: Quantiles
+    library: Quantiles
     times: float
 
 
@@ -162,7 +167,8 @@ class CacheReport:
                 f"Shared level, {WORKERS} gets at a time: p50 {self.shared.ours.p50_ms:.2f} ms,"
                 f" p95 {self.shared.ours.p95_ms:.2f} ms; a bare pipelined GET: p50"
                 f" {self.shared.bare.p50_ms:.2f} ms, p95 {self.shared.bare.p95_ms:.2f} ms;"
-                f" p95 over p95: {self.shared.times:.2f}"
+                f" p95 over p95: {self.shared.times:.2f}. A pipeline of redis-py: p50"
+                f" {self.shared.library.p50_ms:.2f} ms, p95 {self.shared.library.p95_ms:.2f} ms"
             )
         lines += [f"Not measured, {part}: {why}" for part, why in self.without.items()]
         missed = self.missed()
@@ -348,13 +354,20 @@ class Bare:
 async def shared_figures(plan: Plan, url: str, make: SharedAt, told: Told) -> SharedFigures:
     """Raises `Unavailable` if the server is not there."""
     shared = make(url)
+    try:
+        library = Redis.from_url(url)
+    except ValueError as error:
+        raise Unavailable(
+            "The shared level was not measured.", f"{error}.", "Name a server as redis://host:port."
+        ) from error
     address = Address(url, patience=CONNECT_SECONDS, use="cache")
     try:
-        link = await address.connect(Link, "tableforge-bench-cache")
-    except (OSError, ConnectionError, TimeoutError) as error:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            link = await address.connect(Link, "tableforge-bench-cache")
+    except (*CONNECT_TROUBLE, TimeoutError) as error:
         raise Unavailable(
             "The shared level was not measured.",
-            f"The server does not answer: {error}.",
+            f"The server does not answer: {error or type(error).__name__}.",
             "Name another one with --redis.",
         ) from error
     shared.start()
@@ -363,38 +376,68 @@ async def shared_figures(plan: Plan, url: str, make: SharedAt, told: Told) -> Sh
         mark = token_hex(8)
         names = [f"tableforge:bench:{mark}:{number}" for number in range(KEYS)]
         await fill(shared, link, names)
-        bare = Bare(link)
-
-        async def ours(key: str) -> None:
-            kept = await shared.get(REGION, key, (f"owner:{key}",), within=WITHIN_SECONDS)
-            assert kept is not None
-            assert decode_value(SessionRow, kept.value) == VALUE
-
-        async def plain(key: str) -> None:
-            found = await bare.get(key.encode())
-            assert found is not LOST
-            assert decode_value(SessionRow, found) == VALUE
-
-        seen: dict[Callable[[str], Awaitable[None]], array[int]] = {
-            ours: array("q"),
-            plain: array("q"),
-        }
-        times: list[float] = []
-        for number in range(plan.rounds):
-            p95: list[float] = []
-            for get, all_took in seen.items():
-                took = await worked(get, names, plan.shared_gets)
-                all_took.extend(took)
-                p95.append(quantiles(took).p95_ms)
-            times.append(p95[0] / p95[1])
-            told("shared level", number + 1, plan.rounds)
-        return SharedFigures(quantiles(seen[ours]), quantiles(seen[plain]), median(times))
+        return await compared(plan, shared, Bare(link), library, names, told)
     finally:
         await shared.clear(REGION)
         await link.ask((b"DEL", *(name.encode() for name in names)))
         await link.finish(CONNECT_SECONDS)
         await address.close()
+        await library.aclose()
         await shared.close()
+
+
+async def compared(
+    plan: Plan, shared: SharedLevel, bare: Bare, library: Redis, names: Sequence[str], told: Told
+) -> SharedFigures:
+    """Ask all of them in turn."""
+
+    async def ours(key: str) -> None:
+        kept = await shared.get(REGION, key, (f"owner:{key}",), within=WITHIN_SECONDS)
+        if kept is None:
+            raise Unavailable(
+                "The shared level was not measured.",
+                "It did not answer in time, or lost what was put there.",
+                "Name a server with --redis that has room and time.",
+            )
+        assert decode_value(SessionRow, kept.value) == VALUE
+
+    async def plain(key: str) -> None:
+        found = await bare.get(key.encode())
+        assert found is not LOST
+        assert decode_value(SessionRow, found) == VALUE
+
+    seen: dict[Callable[[str], Awaitable[None]], array[int]] = {
+        ours: array("q"),
+        plain: array("q"),
+    }
+    by_library: array[int] = array("q")
+    times: list[float] = []
+    for number in range(plan.rounds):
+        by_library.extend(await pipelined(library, names, plan.shared_gets))
+        p95: list[float] = []
+        for get, all_took in seen.items():
+            took = await worked(get, names, plan.shared_gets)
+            all_took.extend(took)
+            p95.append(quantiles(took).p95_ms)
+        times.append(p95[0] / p95[1])
+        told("shared level", number + 1, plan.rounds)
+    return SharedFigures(
+        quantiles(seen[ours]), quantiles(seen[plain]), quantiles(by_library), median(times)
+    )
+
+
+async def pipelined(library: Redis, names: Sequence[str], count: int) -> "array[int]":
+    """Microseconds of each of so many gets in pipelines of `WORKERS`."""
+    took = array("q")
+    for first in range(0, count, WORKERS):
+        began = perf_counter()
+        pipeline = library.pipeline(transaction=False)
+        for number in range(first, first + WORKERS):
+            pipeline.execute_command("GET", names[number % len(names)])
+        values = await pipeline.execute()
+        assert [decode_value(SessionRow, value) for value in values] == [VALUE] * WORKERS
+        took.extend([round((perf_counter() - began) * 1e6)] * WORKERS)
+    return took
 
 
 async def fill(shared: SharedLevel, link: Link, names: Sequence[str]) -> None:
