@@ -218,3 +218,21 @@ async def test_ca9_what_is_remembered_for_loads_under_way_is_bounded(world: Worl
         cache.forget_tag(f"t{index}")
     truth.number = 2
     assert await asking == 2, "with too much to remember it counts as overtaken"
+
+
+@in_its_own_time
+async def test_ca8_a_process_that_starts_uses_what_the_fleet_before_it_left(world: World) -> None:
+    before, truth = world.instance(), Truth(1)
+    await number(before, truth.load, tags=["t"])
+    await asyncio.sleep(THINGS.uncarried + 1)
+    world.cut = True
+    started = world.instance()
+    await asyncio.sleep(0.5)
+    world.cut = False
+    started.resumed()
+    assert await number(started, truth.load, tags=["t"]) == 1
+    assert truth.reads == 1
+    await asyncio.sleep(STARTING_SECONDS)
+    started.resumed()
+    assert await number(started, truth.load, tags=["t"]) == 1
+    assert truth.reads == 2, "but after a break it is not believed"
