@@ -543,7 +543,8 @@ class RoomEngine:
                 if self._peers is not None and not one.sure:
                     await self._peers.caught_up(live)
                     if live.head is not decided_on:
-                        self._admit(live, one._replace(sure=True))
+                        # In its place: what its user sent before it may have been taken back meanwhile, and wait.
+                        self._again(live, [one._replace(sure=True)])
                         return
                 if live.life != life:
                     self._decide_anew(live, one)

@@ -12,6 +12,7 @@ from tableforge.domain.commands import (
     MoveToken,
     MuteMember,
     OpenRoom,
+    RemoveToken,
     Say,
     UpdateRoom,
 )
@@ -514,6 +515,32 @@ async def test_a_users_commands_keep_their_order_behind_one_that_seems_to_be_ref
     assert live.durable.tokens[token].x == 4.0
     assert not live.held
     assert not live.doubted
+
+
+@two_instances
+async def test_a_refused_command_that_is_decided_anew_overtakes_nothing_that_was_taken_back(
+    here: Instance, there: Instance
+) -> None:
+    added = await here.send("gm", AddToken(ROOM, "add", "Cat", 1.0, 1.0))
+    assert added.result is not None
+    token = added.result["id"]
+    live = await here.live()
+    here.log.hold_commits = True
+    sent = [here.send("gm", RemoveToken(ROOM, "remove", token)), here.send("gm", say(1))]
+    await settled()
+    await there.send("bob", say("b"))
+    here.log.slow_reads = asyncio.Event()
+    # Refused behind the first one, and the log is asked; what it brings takes back the first one, which waits for its turn.
+    again = here.send("gm", RemoveToken(ROOM, "remove again", token))
+    await settled()
+    here.log.release()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [one.command.id for one in live.waiting] == ["remove", "s1"]
+    here.log.slow_reads.set()
+    assert isinstance(await refusal(again), NotFound)
+    assert [reply.offset for reply in await asyncio.gather(*sent)] == [6, 7]
+    assert ids(here) == ["add", "sb", "remove", "s1"]
 
 
 @two_instances
