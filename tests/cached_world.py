@@ -40,7 +40,8 @@ LIFETIME_SECONDS = 1e6
 
 
 class Instance:
-    """One instance. `bus` are the others that it reaches; `deaf` is set while it hears none of them."""
+    """One instance. `bus` are the others that it reaches; `deaf` is set while it hears none of them, `misses_drops` while
+    notices alone come through."""
 
     _ids = itertools.count()
 
@@ -51,7 +52,7 @@ class Instance:
         self.log = log
         self.shared = shared
         self.bus: list[Instance] = []
-        self.deaf = False
+        self.deaf = self.misses_drops = False
         self.cache = cache_on(shared, tell=self._tell)
         self.cached = CachedRooms(log, self.cache, POLICIES)
         self.follower: Follower | None = None
@@ -109,7 +110,7 @@ class Instance:
         regions: Sequence[str],
     ) -> None:
         for other in self.bus:
-            if not other.deaf:
+            if not other.deaf and not other.misses_drops:
                 other.cache.heard(told, keys, tags, regions)
 
     def _hint(self, notice: Notice) -> None:

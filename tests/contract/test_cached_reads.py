@@ -423,12 +423,18 @@ async def known_to_all(pair: Fleet) -> Begun:
                 await asyncio.sleep(0.01)
     await other.sessions.authenticate(begun.token)
     await other.settled()
+    # What is dropped from here on neither the shared level hears of nor the others.
+    other.misses_drops = True
+    assert one.shared is not None
+    one.shared.away = True
     return begun
 
 
 async def test_cr5_people_who_come_from_another_instance_cost_no_question(pair: Fleet) -> None:
     one, _ = pair.instances
     begun = await known_to_all(pair)
+    assert one.shared is not None
+    one.shared.away = False
     one.cache.local.clear()
     before = so_far()
     assert (await one.sessions.authenticate(begun.token)).name == "Ada"
@@ -442,9 +448,7 @@ async def test_cr5_a_sign_out_that_is_known_is_never_undone_by_the_shared_level(
     """It knows nothing of the drop: the instance that signed out could not tell it."""
     one, other = pair.instances
     begun = await known_to_all(pair)
-    assert one.shared is not None
     assert other.notices is not None
-    one.shared.away = True
     other.deaf = heard == "by reading"
     other.cache.local.clear()
     await one.sessions.sign_out(begun.session)
@@ -461,8 +465,6 @@ async def test_cr5_who_begins_after_a_sign_out_does_not_believe_what_was_read_be
 ) -> None:
     one, _ = pair.instances
     begun = await known_to_all(pair)
-    assert one.shared is not None
-    one.shared.away = True
     await one.sessions.sign_out(begun.session)
     late = await pair.start()
     with pytest.raises(Unauthorized):
@@ -474,8 +476,6 @@ async def test_cr5_a_new_name_that_is_known_is_never_undone_by_the_shared_level(
 ) -> None:
     one, other = pair.instances
     begun = await known_to_all(pair)
-    assert one.shared is not None
-    one.shared.away = True
     other.cache.local.clear()
     await one.sessions.rename(begun.session, "Countess")
     assert other.notices is not None
