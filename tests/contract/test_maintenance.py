@@ -186,6 +186,17 @@ async def test_mc7_while_one_cares_for_the_database_nobody_else_does(
     assert len(await Night(there, other).maintain()) > 2
 
 
+async def test_mc5_a_part_of_the_night_that_fails_leaves_the_others_alone(
+    databases: tuple[Database, Database],
+) -> None:
+    night = Night(databases[0], care_of(databases[0]))
+    await databases[0].write(Statement("test.drop", "DROP TABLE sessions"))
+    done = await night.maintain()
+    assert done["prune"].verdict == "failed"
+    assert done["prune"].reason
+    assert done["check a sample of the logs"].verdict == "done"
+
+
 async def test_mc9_a_night_with_much_to_do_is_put_off_and_says_why(
     databases: tuple[Database, Database],
 ) -> None:

@@ -1,13 +1,14 @@
 """The care of the database as orders: by the operator's hand, and by the schedule when there is little to do."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from tableforge.api.orders import Order, Tell
 from tableforge.database.care import Care, Deed, Wish
 from tableforge.database.care.ledger import Ledger
+from tableforge.errors import TableForgeError
 from tableforge.library.retention import Retention
 from tableforge.library.runs import Action
 
@@ -71,16 +72,28 @@ class Caretaker:
             if not alone:
                 return [Action(MAINTENANCE, "", "", "skipped", OTHERS)]
             waited = [Action("wait for a quiet time", put_off, "", "done", "")] if put_off else []
-            deeds = await self.care.maintain(tell, within_seconds=MAINTAIN_SECONDS)
-            pruned = await self._retention.prune(tell)
+            actions = await carried_out("look after the tables", self._tables(tell))
+            actions += await carried_out("prune", self._retention.prune(tell))
             if self._ids_kept:
-                kept = timedelta(seconds=max(self._ids_kept, LEAST_KEPT_SECONDS))
-                before = (datetime.now(UTC) - kept).strftime("%Y-%m-%dT%H:%M:%S")
-                forgotten = await self.care.forget_keys(
-                    tell, before=before, within_seconds=FORGET_SECONDS
-                )
-                pruned.append(Action(*forgotten))
-            return [*waited, *actions_of(deeds), *pruned]
+                actions += await carried_out("forget ids", self._forget(tell))
+            return [*waited, *actions]
+
+    async def _tables(self, tell: Tell) -> list[Action]:
+        return actions_of(await self.care.maintain(tell, within_seconds=MAINTAIN_SECONDS))
+
+    async def _forget(self, tell: Tell) -> list[Action]:
+        kept = timedelta(seconds=max(self._ids_kept, LEAST_KEPT_SECONDS))
+        before = (datetime.now(UTC) - kept).strftime("%Y-%m-%dT%H:%M:%S")
+        deed = await self.care.forget_keys(tell, before=before, within_seconds=FORGET_SECONDS)
+        return actions_of([deed])
+
+
+async def carried_out(name: str, work: Awaitable[list[Action]]) -> list[Action]:
+    """One part of the night's work; its failure is told and leaves the other parts alone."""
+    try:
+        return await work
+    except TableForgeError as error:
+        return [Action(name, "", "", "failed", error.detail)]
 
 
 def actions_of(deeds: Sequence[Deed]) -> list[Action]:

@@ -51,6 +51,7 @@ from tableforge.database.care.trial import (
     explained,
     measure,
 )
+from tableforge.database.observing import without_literals
 from tableforge.database.pool import Connection
 
 LOCK = 0x7461626C6563
@@ -58,6 +59,7 @@ LOCK = 0x7461626C6563
 CARD_SECONDS = 3.0
 MISSING_SECONDS = 10.0
 BUILD_SECONDS = 1_200
+CLOSE_SECONDS = 2.0
 LEAST_ROWS = 1_000
 LEAST_COST = 100.0
 SAVES = 0.5
@@ -145,7 +147,8 @@ class PostgresCare:
         except FAILURES as error:
             raise DatabaseUnavailable("What was being done broke off.", told(error)) from error
         finally:
-            connection.terminate()
+            with contextlib.suppress(*FAILURES):
+                await connection.close(timeout=CLOSE_SECONDS)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
@@ -160,6 +163,7 @@ class PostgresCare:
             is_alone = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK)
             await connection.execute("SELECT")
             yield bool(is_alone)
+            await connection.execute("ROLLBACK")
 
     # Advice
 
@@ -215,7 +219,7 @@ class PostgresCare:
         findings = [
             Finding(
                 f"{one.name} takes {one.mean_ms:.1f} ms on average.",
-                f"{one.calls} calls, {one.total_ms / 1000:.1f} s together: {one.text[:300]}",
+                f"{one.calls} calls, {one.total_ms / 1000:.1f} s together: {without_literals(one.text)[:300]}",
                 "See the card `missing indexes`; GET /api/admin/database/slow-queries has its plan.",
                 "",
                 safe=False,
