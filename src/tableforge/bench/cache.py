@@ -81,7 +81,7 @@ class Plan:
     shared_gets: int = 4_000
 
 
-QUICK: Final = Plan(evening_steps=150_000, steps=20_000, rounds=5, gets=5_000, shared_gets=1_000)
+QUICK: Final = Plan(evening_steps=150_000, steps=80_000, rounds=5, gets=5_000, shared_gets=1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +367,7 @@ async def shared_figures(plan: Plan, url: str, make: SharedAt, told: Told) -> Sh
     except (*CONNECT_TROUBLE, TimeoutError) as error:
         raise Unavailable(
             "The shared level was not measured.",
-            f"The server does not answer: {error or type(error).__name__}.",
+            f"The server does not answer: {error}.",
             "Name another one with --redis.",
         ) from error
     shared.start()
