@@ -27,6 +27,8 @@ CALLS = {
     "POST /api/rooms/{room}/commands", "POST /api/rooms/{room}/imports",
     "POST /api/assets", "GET /api/assets",
     "GET /api/assets/{asset}", "GET /api/assets/{asset}/thumbnail",
+    "GET /api/admin/cache/stats", "POST /api/admin/cache/clear", "POST /api/admin/cache/warm",
+    "POST /api/admin/cache/rebuild", "POST /api/admin/cache/emergency-mode", "POST /api/admin/optimize/cache",
     "GET /api/admin/database/stats", "GET /api/admin/database/slow-queries",
 }  # fmt: skip
 """The contract's calls that this version has."""
