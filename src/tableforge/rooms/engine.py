@@ -366,15 +366,16 @@ class RoomEngine:
         behind: list[Waiting] = []
         if entry.life == live.life:
             live.give_up()
-            if isinstance(failure, DuplicateCommand | VersionConflict):
-                # They will be refused as well, but later: what comes meanwhile must not get in front of them.
-                behind = self._withdraw(live)
+            # What was built on it will be refused as well, but later: what comes meanwhile must not get in front of it.
+            stale = isinstance(failure, DuplicateCommand | VersionConflict)
+            behind = self._withdraw(live, unsent_only=not stale)
         if isinstance(failure, DuplicateCommand):
             self._chore(self._answer_repeat(entry, failure.found))
             self.follow(live, failure.found.offset)
             self._again(live, behind)
         elif not isinstance(failure, VersionConflict):
             self._refuse(waiting(entry), failure)
+            self._again(live, behind)
         elif live.dropped or (now := time.monotonic()) - entry.began > CONTENTION_SECONDS:
             self._refuse(waiting(entry), BUSY)
             self._again(live, behind)
@@ -455,11 +456,19 @@ class RoomEngine:
                 self._cached.heard(live)
             self._publish(live, viewed, event)
 
-    def _withdraw(self, live: LiveRoom) -> list[Waiting]:
-        """Take back what is on its way; returns its commands, to be decided anew."""
-        taken = [entry for entry in live.pending if not entry.superseded]
+    def _withdraw(self, live: LiveRoom, *, unsent_only: bool = False) -> list[Waiting]:
+        """Take back what is on its way; returns its commands, to be decided anew.
+
+        `unsent_only` leaves out what failed together with what was built on: it is told so itself.
+        """
+        ours = [entry for entry in live.pending if not entry.superseded]
+        taken = [entry for entry in ours if entry.withdrawn] if unsent_only else ours
+        if taken:
+            # The log must take nothing that is decided anew for built on these.
+            for entry in ours:
+                entry.withdrawn = True
         for entry in taken:
-            entry.superseded = entry.withdrawn = True
+            entry.superseded = True
             live.recent.pop((entry.user, entry.command.id), None)
         return [waiting(entry) for entry in taken]
 

@@ -544,6 +544,22 @@ async def test_a_refused_command_that_is_decided_anew_overtakes_nothing_that_was
 
 
 @two_instances
+async def test_what_waited_behind_a_commit_that_failed_stays_in_front_of_what_comes_later(
+    here: Instance, there: Instance
+) -> None:
+    here.log.hold_commits = True
+    out = [here.send("ann", say(number)) for number in range(3)]
+    await settled()
+    behind = [here.send("ann", say(number)) for number in range(3, 8)]
+    here.log.fail(LogUnavailable("Nothing was saved.", "The log is away."))
+    later = here.send("ann", say(8))
+    for one in out:
+        assert isinstance(await refusal(one), LogUnavailable)
+    assert [reply.offset for reply in await asyncio.gather(*behind, later)] == list(range(4, 10))
+    assert ids(here) == [f"s{number}" for number in range(3, 9)]
+
+
+@two_instances
 async def test_commands_held_behind_a_refused_one_are_answered_when_the_room_leaves_memory(
     here: Instance, there: Instance
 ) -> None:
