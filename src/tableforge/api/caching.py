@@ -172,7 +172,7 @@ async def clear_cache(request: Caller) -> Response[Actions | Started]:
             return [await _settled(cache, done)]
         return await _clear(cache, cache.regions if region is None else (region,))
 
-    return await house.orders.answer("cache-clear", clear)
+    return await house.orders.answer("clear cache", clear)
 
 
 async def _clear(cache: TwoLevelCache, regions: Sequence[str]) -> list[Action]:
@@ -218,7 +218,7 @@ async def warm_cache(request: Caller) -> Response[Actions | Started]:
     async def warm(tell: Tell) -> Sequence[Action]:
         return await _warm(house, tell)
 
-    return await house.orders.answer("cache-warm", warm)
+    return await house.orders.answer("warm cache", warm)
 
 
 @post(
@@ -237,7 +237,7 @@ async def rebuild_cache(request: Caller) -> Response[Actions | Started]:
         tell("clearing")
         return [*await _clear(cache, cache.regions), *await _warm(house, tell)]
 
-    return await house.orders.answer("cache-rebuild", rebuild)
+    return await house.orders.answer("rebuild cache", rebuild)
 
 
 async def _warm(house: House, tell: Tell) -> list[Action]:
@@ -338,7 +338,7 @@ async def optimize_cache(request: Caller) -> Response[Actions | Started]:
     async def optimize(tell: Tell) -> Sequence[Action]:
         return await optimized(house.caching.cache)
 
-    return await house.orders.answer("optimize-cache", optimize)
+    return await house.orders.answer("optimize cache", optimize)
 
 
 async def optimized(cache: TwoLevelCache) -> list[Action]:
