@@ -31,7 +31,7 @@ from tableforge.errors import TableForgeError, Unavailable
 
 HIT_NS: Final = 2_000.0
 """A hit in memory takes less, with the policy's look-up and all counting."""
-NOISE: Final = 0.01
+NOISE: Final = 0.015
 """Windows are chosen by samples: so much may be missing to LRU's hit ratio until the choice has settled."""
 NEAR_BEST: Final = 0.03
 EVENING_RATIO: Final = 0.9
