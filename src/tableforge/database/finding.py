@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from tableforge.database import Row, Statement
 
-WALKED: Final = 2_000
+WALKED: Final = 1_000
 """How many rows of a listing one page may look at."""
 CANDIDATES: Final = 2_000
 """How many rows the index of terms may name before it counts as no help."""
@@ -60,12 +60,12 @@ async def page(
 def sought(column: str, part: str, tag: str) -> str:
     """What SQLite's index of names in this column, and of tags, is asked for, as SQL over two parameters.
 
-    Of a long text no more than three of the terms that it must have, spread over it, since each one costs. A tag stands in
+    Of a long text no more than four of the terms that it must have, spread over it, since each one costs. A tag stands in
     its quotes, so that it is long enough.
     """
 
     def terms(where: str, text: str) -> str:
-        places = (f"1 + (length({text}) - 3) * {number} / 2" for number in range(3))
+        places = (f"1 + (length({text}) - 3) * {number} / 3" for number in range(4))
         quoted = (f"replace(substr({text}, {place}, 3), '\"', '\"\"')" for place in places)
         return f"'{where} : (\"' || " + " || '\" AND \"' || ".join(quoted) + " || '\")'"
 

@@ -48,7 +48,7 @@ CREATE FUNCTION design_terms(kind text, owner text, visibility text, tags text, 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 5000
     RETURN finding_terms(ARRAY['@' || kind || owner, '!' || kind || visibility], tags_in(tags), search);
 
--- Terms that a row must have to be worth a look: of a long part no more than three, spread over it, since each one costs. A
+-- Terms that a row must have to be worth a look: of a long part no more than four, spread over it, since each one costs. A
 -- part of fewer than three characters begins a term.
 CREATE FUNCTION finding_query(owner text, tag text, part text) RETURNS tsquery
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -62,7 +62,7 @@ CREATE FUNCTION finding_query(owner text, tag text, part text) RETURNS tsquery
             || CASE WHEN tag = '' THEN '{}' ELSE ARRAY['#' || tag] END
             || ARRAY(
                 SELECT '.' || substr(part, 1 + number * greatest(length(part) - 3, 0) / greatest(most - 1, 1), 3)
-                FROM (SELECT least(3, (length(part) + 2) / 3)) AS terms (most), generate_series(0, most - 1) AS number
+                FROM (SELECT least(4, (length(part) + 2) / 3)) AS terms (most), generate_series(0, most - 1) AS number
             )
         ) AS term
     )::tsquery;
