@@ -13,7 +13,7 @@ import pytest
 
 from tableforge.config import DatabaseKnobs
 from tableforge.database import Database, Statement
-from tableforge.database.care import Care, Deed, Finding, Watched, Wish, cleaning, schema
+from tableforge.database.care import Care, Finding, Outcome, Watched, Wish, cleaning, schema
 from tableforge.database.care import postgres as postgres_care
 from tableforge.database.care.ledger import Ledger
 from tableforge.database.care.postgres import PostgresCare
@@ -95,19 +95,19 @@ class Planted:
         assert found.state != "unknown", found.says
         return list(found.findings)
 
-    async def optimize(self, wish: Wish | None = None) -> dict[str, Deed]:
+    async def optimize(self, wish: Wish | None = None) -> dict[str, Outcome]:
         """What was done, by what it was done to."""
         async with self.care.alone() as alone:
             assert alone
-            deeds = await self.care.optimize(lambda _: None, wish=wish)
-        return {deed.action: deed for deed in deeds}
+            outcomes = await self.care.optimize(lambda _: None, wish=wish)
+        return {outcome.action: outcome for outcome in outcomes}
 
-    async def maintain(self) -> dict[str, Deed]:
+    async def maintain(self) -> dict[str, Outcome]:
         """What was done at night."""
         async with self.care.alone() as alone:
             assert alone
-            deeds = await self.care.maintain(lambda _: None, within_seconds=60)
-        return {deed.action: deed for deed in deeds}
+            outcomes = await self.care.maintain(lambda _: None, within_seconds=60)
+        return {outcome.action: outcome for outcome in outcomes}
 
     def create(self, table: str, *columns: str) -> str:
         """The statement that makes an index of ours."""
@@ -200,10 +200,10 @@ async def test_mc1_mc2_a_missing_index_is_found_explained_made_and_shown_to_help
     assert finding.cost
     assert finding.safe
     assert "care_people_town" not in await planted.indexes()
-    deed = (await planted.optimize())[action]
-    assert deed.verdict == "done", deed
-    assert deed.before.startswith("p95 ")
-    assert deed.after.startswith("p95 ")
+    outcome = (await planted.optimize())[action]
+    assert outcome.verdict == "done", outcome
+    assert outcome.before.startswith("p95 ")
+    assert outcome.after.startswith("p95 ")
     assert "care_people_town" in await planted.indexes()
     (entry,) = await planted.ledger.latest(10)
     assert (entry.index, entry.statement, entry.verdict) == (
@@ -236,8 +236,8 @@ async def test_mc1_no_index_is_proposed_where_none_would_help(planted: Planted) 
 async def test_mc3_an_index_that_does_not_help_is_taken_back(planted: Planted) -> None:
     planted.watch(OF_TOWN)
     wish = Wish("people", ("age",))
-    deed = (await planted.optimize(wish))[planted.create("people", "age")]
-    assert deed.verdict == "reverted", deed
+    outcome = (await planted.optimize(wish))[planted.create("people", "age")]
+    assert outcome.verdict == "reverted", outcome
     assert "care_people_age" not in await planted.indexes()
     (entry,) = await planted.ledger.latest(10)
     assert (entry.index, entry.verdict) == ("care_people_age", "reverted")
@@ -255,9 +255,9 @@ async def test_mc3_what_cannot_be_tried_is_refused_with_the_reason(planted: Plan
         (Wish("giants", ("town",)), "There is no table giants with the columns town."),
         (Wish("people", ("town",)), "No statement that has run reads people and can be measured."),
     ):
-        (deed,) = (await planted.optimize(wish)).values()
-        assert deed.reason == why
-        assert deed.verdict in ("failed", "skipped")
+        (outcome,) = (await planted.optimize(wish)).values()
+        assert outcome.reason == why
+        assert outcome.verdict in ("failed", "skipped")
     assert await planted.ledger.latest(10) == []
 
 
@@ -292,8 +292,10 @@ async def test_mc4_a_useless_index_is_told_of_and_a_repeated_one_is_dropped(
     assert found.mend.startswith("DROP INDEX")
     needless = {one.index: one.safe for one in await planted.findings("needless indexes")}
     assert needless == {"beginning": True, "again": True}
-    deeds = await planted.optimize()
-    verdicts = {deed.action.split()[-1].strip('"'): deed.verdict for deed in deeds.values()}
+    outcomes = await planted.optimize()
+    verdicts = {
+        outcome.action.split()[-1].strip('"'): outcome.verdict for outcome in outcomes.values()
+    }
     assert verdicts["useless"] == "skipped"
     assert (verdicts["beginning"], verdicts["again"]) == ("done", "done")
     indexes = await planted.indexes()
@@ -335,12 +337,14 @@ async def test_mc5_whoever_lacks_a_right_is_told_which(planted: Planted) -> None
         dial, planted.ledger, lambda: planted.watched, dead_share=0.1, pool_max=20
     )
     try:
-        deeds = await planted.optimize()
+        outcomes = await planted.optimize()
         for action in (planted.create("people", "town"), 'VACUUM (ANALYZE) "people"'):
-            assert deeds[action].verdict == "failed"
-            assert "Only the owner of people may do this." in deeds[action].reason
-            assert f'GRANT "tableforge" TO "{role}"' in deeds[action].reason
-        assert f'GRANT MAINTAIN ON "people" TO {role}' in deeds['VACUUM (ANALYZE) "people"'].reason
+            assert outcomes[action].verdict == "failed"
+            assert "Only the owner of people may do this." in outcomes[action].reason
+            assert f'GRANT "tableforge" TO "{role}"' in outcomes[action].reason
+        assert (
+            f'GRANT MAINTAIN ON "people" TO {role}' in outcomes['VACUUM (ANALYZE) "people"'].reason
+        )
         forgotten = await planted.care.forget_keys(lambda _: None, before="2020", within_seconds=5)
         assert (forgotten.verdict, forgotten.reason) == ("done", "")
         planted.run(
@@ -358,13 +362,13 @@ async def test_mc6_maintenance_finds_what_is_dead_and_cleans_it(planted: Planted
         planted.run("DELETE FROM people WHERE age < 40")
         (finding,) = await planted.findings("dead rows")
         assert finding.what == "40% of the rows of people are dead."
-        deed = (await planted.maintain())['VACUUM (ANALYZE) "people"']
-        assert deed.before == "4000 dead of 10000 rows"
-        assert deed.verdict == "done"
+        outcome = (await planted.maintain())['VACUUM (ANALYZE) "people"']
+        assert outcome.before == "4000 dead of 10000 rows"
+        assert outcome.verdict == "done"
         async with asyncio.timeout(60):
-            while "some cannot go yet" in deed.reason.lower():  # the server itself was reading
-                deed = (await planted.maintain())['VACUUM (ANALYZE) "people"']
-        assert deed.after == "0 dead of 6000 rows"
+            while "some cannot go yet" in outcome.reason.lower():  # the server itself was reading
+                outcome = (await planted.maintain())['VACUUM (ANALYZE) "people"']
+        assert outcome.after == "0 dead of 6000 rows"
         assert await planted.findings("dead rows") == []
         return
     junk = (
@@ -376,9 +380,9 @@ async def test_mc6_maintenance_finds_what_is_dead_and_cleans_it(planted: Planted
         planted.run(*before, *junk)
         (finding,) = await planted.findings("free pages")
         assert finding.safe
-        deed = (await planted.maintain())[finding.mend]
-        assert deed.verdict == "done"
-        assert deed.after.startswith("0 of ")
+        outcome = (await planted.maintain())[finding.mend]
+        assert outcome.verdict == "done"
+        assert outcome.after.startswith("0 of ")
         assert await planted.findings("free pages") == []
 
 
@@ -389,9 +393,9 @@ async def test_mc6_maintenance_renews_statistics_and_looks_at_a_sample(planted: 
         "CREATE INDEX grown_x ON grown (x)",
         counting("INSERT INTO grown SELECT i, 'x' || i FROM n"),
     )
-    deeds = await planted.maintain()
-    assert deeds['ANALYZE "grown"'].verdict == "done"
-    assert deeds["check a sample of the logs"].verdict == "done"
+    outcomes = await planted.maintain()
+    assert outcomes['ANALYZE "grown"'].verdict == "done"
+    assert outcomes["check a sample of the logs"].verdict == "done"
     await write_events(planted, "whole", range(1, 6))
     await write_events(planted, "torn", (1, 2, 4))
     sample = (await planted.maintain())["check a sample of the logs"]
@@ -433,10 +437,10 @@ async def test_mc11_ids_of_old_commands_are_forgotten_and_their_events_stay(
         "test.events", "SELECT seq, data, key, digest FROM events ORDER BY 1, 2, 3"
     )
     before = await planted.database.read(question)
-    deed = await planted.care.forget_keys(
+    outcome = await planted.care.forget_keys(
         lambda _: None, before="2021-01-01T00:00:00", within_seconds=30
     )
-    assert (deed.verdict, deed.after) == ("done", "4 forgotten")
+    assert (outcome.verdict, outcome.after) == ("done", "4 forgotten")
     after = await planted.database.read(question)
     assert sorted(row[:2] for row in after) == sorted(row[:2] for row in before)
     assert all((row[2] is None) is (row[0] <= 2) for row in after)
@@ -478,11 +482,11 @@ async def test_mc10_a_build_that_broke_off_leaves_nothing(
     holder = await asyncpg.connect(planted.dsn)
     try:
         await holder.execute("BEGIN; LOCK TABLE people IN SHARE UPDATE EXCLUSIVE MODE")
-        deed = (await planted.optimize())[planted.create("people", "town")]
+        outcome = (await planted.optimize())[planted.create("people", "town")]
     finally:
         await holder.close()
-    assert deed.verdict == "failed"
-    assert "Somebody held it" in deed.reason
+    assert outcome.verdict == "failed"
+    assert "Somebody held it" in outcome.reason
     assert "care_people_town" not in await planted.indexes()
     assert (await planted.optimize())[planted.create("people", "town")].verdict == "done"
 

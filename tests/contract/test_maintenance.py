@@ -1,7 +1,8 @@
 """What is begun by itself, and the night's work (rules MC7, MC9, MC11 and MC14 of `docs/spec.md`), on each engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,7 +68,7 @@ class Clock:
 class Instance:
     """One of a fleet: what is scheduled there, and how often it was carried out."""
 
-    def __init__(self, database: Database, clock: Clock, name: str) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], name: str) -> None:
         self.carried_out = 0
         self.orders = Orders(Runs(database, instance=name))
         self.schedule = Schedule("nightly", NIGHTLY, self._order)
@@ -109,6 +110,30 @@ async def test_mc7_of_two_instances_one_carries_out_what_is_due(
     runs = await Runs(databases[0], instance="i0").latest(50)
     assert [run.kind for run in runs] == ["nightly"] * 5
     assert await fleet[1].scheduler.taken() == {"nightly": at("2026-01-15T02:30:00+01:00")}
+
+
+async def test_mc7_what_is_due_is_begun_when_its_time_comes(
+    databases: tuple[Database, Database],
+) -> None:
+    started = time.monotonic()
+    first = at("2026-01-10T02:29:59.700+01:00")
+    fleet = [
+        Instance(one, lambda: first + time.monotonic() - started, f"i{number}")
+        for number, one in enumerate(databases)
+    ]
+    tasks = [asyncio.create_task(one.scheduler.run()) for one in fleet]
+    try:
+        async with asyncio.timeout(60):
+            while sum(one.carried_out for one in fleet) == 0:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        assert [task.done() for task in tasks] == [False, False]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for one in fleet:
+            await one.orders.close()
+    assert sum(one.carried_out for one in fleet) == 1
 
 
 async def test_mc14_what_passed_while_no_server_ran_is_made_up_for_once(

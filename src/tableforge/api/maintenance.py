@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from tableforge.api.orders import Order, Tell
-from tableforge.database.care import Care, Deed, Wish
+from tableforge.database.care import Care, Outcome, Wish
 from tableforge.database.care.ledger import Ledger
 from tableforge.errors import TableForgeError
 from tableforge.library.retention import Retention
@@ -84,8 +84,8 @@ class Caretaker:
     async def _forget(self, tell: Tell) -> list[Action]:
         kept = timedelta(seconds=max(self._ids_kept, LEAST_KEPT_SECONDS))
         before = (datetime.now(UTC) - kept).strftime("%Y-%m-%dT%H:%M:%S")
-        deed = await self.care.forget_keys(tell, before=before, within_seconds=FORGET_SECONDS)
-        return actions_of([deed])
+        outcome = await self.care.forget_keys(tell, before=before, within_seconds=FORGET_SECONDS)
+        return actions_of([outcome])
 
 
 async def carried_out(name: str, work: Awaitable[list[Action]]) -> list[Action]:
@@ -96,6 +96,6 @@ async def carried_out(name: str, work: Awaitable[list[Action]]) -> list[Action]:
         return [Action(name, "", "", "failed", error.detail)]
 
 
-def actions_of(deeds: Sequence[Deed]) -> list[Action]:
+def actions_of(outcomes: Sequence[Outcome]) -> list[Action]:
     """What was done, as it is told."""
-    return [Action(*deed) for deed in deeds]
+    return [Action(*outcome) for outcome in outcomes]

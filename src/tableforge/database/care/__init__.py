@@ -16,7 +16,7 @@ Tell = Callable[[str], None]
 """Says how far the work is, in words."""
 
 
-class Deed(NamedTuple):
+class Outcome(NamedTuple):
     """What was done to one thing: how it was before and is now, and why."""
 
     action: str
@@ -154,15 +154,15 @@ class Care(Protocol):
         """Every card, each within its own bound; one that cannot be answered says so and leaves the others alone."""
         ...
 
-    async def optimize(self, tell: Tell, *, wish: Wish | None) -> list[Deed]:
+    async def optimize(self, tell: Tell, *, wish: Wish | None) -> list[Outcome]:
         """Apply what is safe, keep what helps; bounded in time."""
         ...
 
-    async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Deed]:
+    async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Outcome]:
         """Clean, renew statistics, look at a sample."""
         ...
 
-    async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Deed:
+    async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Outcome:
         """Forget the ids of commands whose events are older than `before` (RFC 3339, UTC); the events stay."""
         ...
 

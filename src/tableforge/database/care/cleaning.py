@@ -7,7 +7,7 @@ from time import monotonic
 
 import asyncpg
 
-from tableforge.database.care import Deed, Tell, cards
+from tableforge.database.care import Outcome, Tell, cards
 from tableforge.database.care.schema import quoted
 from tableforge.database.pool import Connection
 
@@ -45,12 +45,12 @@ def told(error: BaseException) -> str:
     return f"The database says: {first or type(error).__name__}."
 
 
-async def not_owner(connection: Connection, action: str, table: str) -> Deed:
+async def not_owner(connection: Connection, action: str, table: str) -> Outcome:
     user, owner = await connection.fetchrow(  # type: ignore[misc]  # one row for a table that is there
         "SELECT current_user::text, pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = to_regclass($1)",
         quoted(table),
     )
-    return Deed(
+    return Outcome(
         action, "", "", "failed",
         f"Only the owner of {table} may do this. Run it as {owner}, or let {user} act as the owner:"
         f" GRANT {quoted(owner)} TO {quoted(user)}.",
@@ -59,7 +59,7 @@ async def not_owner(connection: Connection, action: str, table: str) -> Deed:
 
 async def clean(
     connection: Connection, bounds: cards.Bounds, tell: Tell, deadline: float
-) -> list[Deed]:
+) -> list[Outcome]:
     """VACUUM where many rows are dead, ANALYZE where statistics are old."""
     maintain = " OR has_table_privilege(c.oid, 'MAINTAIN')"
     may_clean = MAY_CLEAN.format(
@@ -73,59 +73,61 @@ async def clean(
     stale = [row[0] for row in await connection.fetch(cards.STALE) if row[0] not in dead]
     work = [(f"VACUUM (ANALYZE) {quoted(table)}", table) for table in dead]
     work += [(f"ANALYZE {quoted(table)}", table) for table in stale]
-    deeds = []
+    outcomes = []
     for number, (action, table) in enumerate(work, 1):
         live, gone = dead.get(table, (0, 0))
         before = f"{gone} dead of {live + gone} rows" if table in dead else "old statistics"
         if monotonic() > deadline:
-            deeds.append(Deed(action, before, before, "skipped", "There was no time left for it."))
+            outcomes.append(
+                Outcome(action, before, before, "skipped", "There was no time left for it.")
+            )
             continue
         tell(f"{number} of {len(work)}: {action}")
         if not await connection.fetchval(may_clean, quoted(table)):
-            deeds.append(await may_not_clean(connection, action, before, table))
+            outcomes.append(await may_not_clean(connection, action, before, table))
             continue
-        deeds.append(await vacuumed(connection, bounds, action, before, table))
+        outcomes.append(await vacuumed(connection, bounds, action, before, table))
     if not work:
-        deeds.append(
-            Deed(
+        outcomes.append(
+            Outcome(
                 "clean tables", "", "", "skipped",
                 f"No table has more than {bounds.dead_share:.0%} dead rows or old statistics.",
             )
         )  # fmt: skip
-    return deeds
+    return outcomes
 
 
 async def vacuumed(
     connection: Connection, bounds: cards.Bounds, action: str, before: str, table: str
-) -> Deed:
+) -> Outcome:
     try:
         await connection.execute(action)
     except asyncpg.PostgresError as error:
-        return Deed(action, before, before, "failed", told(error))
+        return Outcome(action, before, before, "failed", told(error))
     row = await connection.fetchrow(
         "SELECT n_live_tup, n_dead_tup FROM pg_stat_user_tables WHERE relid = to_regclass($1)",
         quoted(table),
     )
     if action.startswith("ANALYZE") or row is None:
-        return Deed(action, before, "fresh statistics", "done", "")
+        return Outcome(action, before, "fresh statistics", "done", "")
     live, gone = row
     why = ""
     if cards.is_dead(live, gone, bounds):
         why = "Some cannot go yet: an open transaction may still read them (card `open transactions`)."
-    return Deed(action, before, f"{gone} dead of {live + gone} rows", "done", why)
+    return Outcome(action, before, f"{gone} dead of {live + gone} rows", "done", why)
 
 
-async def may_not_clean(connection: Connection, action: str, before: str, table: str) -> Deed:
-    deed = await not_owner(connection, action, table)
+async def may_not_clean(connection: Connection, action: str, before: str, table: str) -> Outcome:
+    outcome = await not_owner(connection, action, table)
     if connection.get_server_version() >= (17,):
         user = await connection.fetchval("SELECT quote_ident(current_user)")
-        deed = deed._replace(
-            reason=f"{deed.reason} Or: GRANT MAINTAIN ON {quoted(table)} TO {user}."
+        outcome = outcome._replace(
+            reason=f"{outcome.reason} Or: GRANT MAINTAIN ON {quoted(table)} TO {user}."
         )
-    return deed._replace(before=before, after=before)
+    return outcome._replace(before=before, after=before)
 
 
-async def looked(connection: Connection) -> Deed:
+async def looked(connection: Connection) -> Outcome:
     """Whether the logs of some rooms are whole; asked in one statement, so that appends meanwhile do not matter."""
     rows = await connection.fetch(GAPS, SAMPLED_ROOMS)
     torn = [
@@ -133,11 +135,11 @@ async def looked(connection: Connection) -> Deed:
     ]
     if torn:
         why = f"Rooms with a gap: {', '.join(torn[:10])}. Run `tableforge verify`."
-        return Deed("check a sample of the logs", f"{len(rows)} rooms", "", "failed", why)
-    return Deed("check a sample of the logs", f"{len(rows)} rooms", "without a gap", "done", "")
+        return Outcome("check a sample of the logs", f"{len(rows)} rooms", "", "failed", why)
+    return Outcome("check a sample of the logs", f"{len(rows)} rooms", "without a gap", "done", "")
 
 
-async def checked(connection: Connection, deadline: float) -> Deed:
+async def checked(connection: Connection, deadline: float) -> Outcome:
     """The indexes, by amcheck, as far as there is time."""
     where = await connection.fetchval(
         "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
@@ -145,7 +147,7 @@ async def checked(connection: Connection, deadline: float) -> Deed:
     )
     if where is None:
         why = "The extension amcheck is not installed: CREATE EXTENSION amcheck."
-        return Deed("check indexes", "", "", "skipped", why)
+        return Outcome("check indexes", "", "", "skipped", why)
     indexes = await connection.fetch(
         "SELECT x.relname, x.oid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid"
         " JOIN pg_class c ON c.oid = i.indrelid JOIN pg_am a ON a.oid = x.relam WHERE a.amname = 'btree'"
@@ -160,33 +162,33 @@ async def checked(connection: Connection, deadline: float) -> Deed:
             await connection.execute(f"SELECT {where}.bt_index_check({int(oid)})")
         except asyncpg.InsufficientPrivilegeError:
             grant = f"GRANT EXECUTE ON FUNCTION {where}.bt_index_check(regclass) TO CURRENT_USER"
-            return Deed("check indexes", "", "", "failed", f"As a superuser: {grant}.")
+            return Outcome("check indexes", "", "", "failed", f"As a superuser: {grant}.")
         except asyncpg.PostgresError as error:
             if not isinstance(error, asyncpg.IndexCorruptedError | asyncpg.DataCorruptedError):
-                return Deed("check indexes", name, "", "failed", told(error))
+                return Outcome("check indexes", name, "", "failed", told(error))
             damaged.append(name)
         done += 1
     if damaged:
         mend = f"REINDEX INDEX CONCURRENTLY for each, and look at the disk: {', '.join(damaged)}"
-        return Deed("check indexes", f"{len(indexes)} indexes", "", "failed", mend)
-    return Deed("check indexes", f"{len(indexes)} indexes", f"{done} are sound", "done", "")
+        return Outcome("check indexes", f"{len(indexes)} indexes", "", "failed", mend)
+    return Outcome("check indexes", f"{len(indexes)} indexes", f"{done} are sound", "done", "")
 
 
-async def forget_keys(connection: Connection, tell: Tell, before: str, deadline: float) -> Deed:
+async def forget_keys(connection: Connection, tell: Tell, before: str, deadline: float) -> Outcome:
     """Forget the ids of commands whose events are older than `before`, a portion at a time."""
     action = "forget the ids of old commands"
     if not await connection.fetchval(
         "SELECT has_column_privilege('events', 'key', 'UPDATE') AND has_column_privilege('events', 'digest', 'UPDATE')"
     ):
         user = await connection.fetchval("SELECT quote_ident(current_user)")
-        return Deed(action, "", "", "failed", f"GRANT UPDATE (key, digest) ON events TO {user}.")
+        return Outcome(action, "", "", "failed", f"GRANT UPDATE (key, digest) ON events TO {user}.")
     room, key, forgotten = "", b"", 0
     while monotonic() < deadline:
         row = await connection.fetchrow(FORGET, room, key, KEYS_AT_ONCE, before)
         if row is None:
-            return Deed(action, f"before {before}", f"{forgotten} forgotten", "done", "")
+            return Outcome(action, f"before {before}", f"{forgotten} forgotten", "done", "")
         room, key, count, _ = row
         forgotten += count
         tell(f"{forgotten} ids of commands forgotten")
     why = "There was no time left for all."
-    return Deed(action, f"before {before}", f"{forgotten} forgotten", "done", why)
+    return Outcome(action, f"before {before}", f"{forgotten} forgotten", "done", why)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 
-from tableforge.database.care import Deed, Finding, Unmeasurable, Watched, schema
+from tableforge.database.care import Finding, Outcome, Unmeasurable, Watched, schema
 from tableforge.database.care.schema import quoted
 from tableforge.database.care.steps import Reading
 
@@ -140,7 +140,7 @@ def statistics_card(connection: sqlite3.Connection) -> tuple[Sequence[Finding], 
     return found, "1 or more to look at." if found else "The planner's statistics are fresh."
 
 
-def checked(connection: sqlite3.Connection, deadline: float) -> Deed:
+def checked(connection: sqlite3.Connection, deadline: float) -> Outcome:
     """Whether the file is whole, as far as there is time."""
     connection.set_progress_handler(lambda: monotonic() > deadline, 100_000)
     try:
@@ -148,7 +148,7 @@ def checked(connection: sqlite3.Connection, deadline: float) -> Deed:
     except sqlite3.OperationalError as error:
         if "interrupted" not in str(error):
             raise
-        return Deed(
+        return Outcome(
             "check the file",
             "",
             "",
@@ -159,18 +159,18 @@ def checked(connection: sqlite3.Connection, deadline: float) -> Deed:
         connection.set_progress_handler(None, 0)
     if rows != ["ok"]:
         mend = "Stop the server, run `tableforge doctor`, and restore the newest good backup."
-        return Deed("check the file", "", "", "failed", f"{'; '.join(rows[:5])}. {mend}")
-    return Deed("check the file", "", "sound", "done", "")
+        return Outcome("check the file", "", "", "failed", f"{'; '.join(rows[:5])}. {mend}")
+    return Outcome("check the file", "", "sound", "done", "")
 
 
-def looked(connection: sqlite3.Connection) -> Deed:
+def looked(connection: sqlite3.Connection) -> Outcome:
     """Whether the logs of some rooms are whole; one statement sees one moment."""
     rows = connection.execute(GAPS, (SAMPLED_ROOMS,)).fetchall()
     torn = [room for room, first, last, count in rows if first != 1 or last != count]
     if torn:
         why = f"Rooms with a gap: {', '.join(torn[:10])}. Run `tableforge verify`."
-        return Deed("check a sample of the logs", f"{len(rows)} rooms", "", "failed", why)
-    return Deed("check a sample of the logs", f"{len(rows)} rooms", "without a gap", "done", "")
+        return Outcome("check a sample of the logs", f"{len(rows)} rooms", "", "failed", why)
+    return Outcome("check a sample of the logs", f"{len(rows)} rooms", "without a gap", "done", "")
 
 
 def free_card(

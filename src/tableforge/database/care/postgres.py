@@ -16,9 +16,9 @@ import asyncpg
 from tableforge.database import DatabaseUnavailable
 from tableforge.database.care import (
     Card,
-    Deed,
     Finding,
     Measure,
+    Outcome,
     Statements,
     Tell,
     Unmeasurable,
@@ -354,31 +354,31 @@ class PostgresCare:
 
     # Mends
 
-    async def optimize(self, tell: Tell, *, wish: Wish | None) -> list[Deed]:
+    async def optimize(self, tell: Tell, *, wish: Wish | None) -> list[Outcome]:
         """See the contract."""
-        deeds: list[Deed] = []
+        outcomes: list[Outcome] = []
         async with self._connected() as connection:
             await connection.execute(
                 f"SET statement_timeout = {BUILD_SECONDS * 1000}; SET lock_timeout = {LOCK_SECONDS * 1000}"
             )
-            deeds += await self._clear_up(connection)
+            outcomes += await self._clear_up(connection)
             if wish is not None:
                 tell("trying the index that was asked for")
-                return [*deeds, await self._try_wish(connection, wish)]
+                return [*outcomes, await self._try_wish(connection, wish)]
             tell("statistics and dead rows")
-            deeds += await clean(connection, self._bounds, tell, monotonic() + BUILD_SECONDS)
+            outcomes += await clean(connection, self._bounds, tell, monotonic() + BUILD_SECONDS)
             for finding in (await self._needless(connection))[0]:
-                deeds.append(await self._drop_needless(connection, finding))
+                outcomes.append(await self._drop_needless(connection, finding))
             tell("missing indexes")
             found, looked, source = await self._missing(connection)
             for number, one in enumerate(found):
                 if number < INDEXES_AT_ONCE and one.finding.safe:
                     tell(f"trying {name_of(one.tried.candidate)}")
-                    deeds.append(await self._try_missing(connection, one))
+                    outcomes.append(await self._try_missing(connection, one))
                 else:
                     why = "" if not one.finding.safe else " Order it again for this one."
-                    deeds.append(
-                        Deed(
+                    outcomes.append(
+                        Outcome(
                             one.finding.mend,
                             one.finding.what,
                             "",
@@ -387,8 +387,8 @@ class PostgresCare:
                         )
                     )
             if not found:
-                deeds.append(
-                    Deed(
+                outcomes.append(
+                    Outcome(
                         "look for missing indexes", f"{looked} statements", "", "skipped",
                         f"No index would halve the cost of any of them ({source}).",
                     )
@@ -396,8 +396,8 @@ class PostgresCare:
             for question in cards.QUESTIONS:
                 if question.name in ("unused indexes", "invalid indexes"):
                     card = await self._card(connection, question.name, self._asked(question))
-                    deeds += [
-                        Deed(
+                    outcomes += [
+                        Outcome(
                             one.mend,
                             one.what,
                             "",
@@ -406,24 +406,26 @@ class PostgresCare:
                         )
                         for one in card.findings
                     ]
-        return deeds
+        return outcomes
 
-    async def _clear_up(self, connection: Connection) -> list[Deed]:
+    async def _clear_up(self, connection: Connection) -> list[Outcome]:
         """Take back what was being tried when a process died, and what is left of builds that broke off."""
-        deeds = []
+        outcomes = []
         for entry in await self._ledger.begun():
             if entry.change.startswith("CREATE") and not await self._drop(connection, entry.index):
                 continue  # somebody uses it: the next order tries again
             why = "The process that tried it ended before it was measured."
             await self._ledger.end(entry.id, "reverted", why)
-            deeds.append(Deed(entry.change, "begun", "", "reverted", why))
+            outcomes.append(Outcome(entry.change, "begun", "", "reverted", why))
         for index, _ in await connection.fetch(cards.INVALID):
             if index.startswith("care_"):
                 verdict: Verdict = "done" if await self._drop(connection, index) else "failed"
-                deeds.append(
-                    Deed(f"drop {index}", "not valid", "", verdict, "A build of it had broken off.")
+                outcomes.append(
+                    Outcome(
+                        f"drop {index}", "not valid", "", verdict, "A build of it had broken off."
+                    )
                 )
-        return deeds
+        return outcomes
 
     async def _drop(self, connection: Connection, index: str) -> bool:
         try:
@@ -432,9 +434,9 @@ class PostgresCare:
             return False
         return True
 
-    async def _drop_needless(self, connection: Connection, finding: Finding) -> Deed:
+    async def _drop_needless(self, connection: Connection, finding: Finding) -> Outcome:
         if not finding.safe:
-            return Deed(
+            return Outcome(
                 finding.mend,
                 finding.what,
                 "",
@@ -449,16 +451,16 @@ class PostgresCare:
         )
         if not await self._drop(connection, index):
             await self._ledger.end(entry, "failed", "It was in use.")
-            return Deed(finding.mend, finding.what, "", "failed", "It was in use for too long.")
+            return Outcome(finding.mend, finding.what, "", "failed", "It was in use for too long.")
         await self._ledger.end(entry, "done", finding.evidence)
-        return Deed(finding.mend, finding.what, "dropped", "done", finding.evidence)
+        return Outcome(finding.mend, finding.what, "dropped", "done", finding.evidence)
 
-    async def _try_missing(self, connection: Connection, one: Missing) -> Deed:
+    async def _try_missing(self, connection: Connection, one: Missing) -> Outcome:
         try:
             drawn = await draw(connection, one.watched.text, one.plan)
             before = await measure(connection, one.watched.text, drawn)
         except Unmeasurable as refusal:
-            return Deed(
+            return Outcome(
                 one.finding.mend,
                 one.finding.what,
                 "",
@@ -467,7 +469,7 @@ class PostgresCare:
             )
         return await self._try(connection, one.tried.candidate, [(one.watched, drawn, before)])
 
-    async def _try_wish(self, connection: Connection, wish: Wish) -> Deed:
+    async def _try_wish(self, connection: Connection, wish: Wish) -> Outcome:
         candidate = Candidate(wish.table, wish.columns)
         known = await connection.fetch(
             "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
@@ -476,7 +478,7 @@ class PostgresCare:
         lacking = set(wish.columns) - {row[0] for row in known}
         if lacking:
             why = f"There is no table {wish.table} with the columns {', '.join(wish.columns)}."
-            return Deed(definition(candidate), "", "", "failed", why)
+            return Outcome(definition(candidate), "", "", "failed", why)
         measured: list[tuple[Watched, Drawn, Measure]] = []
         for one in (await self._watched(connection))[0]:
             if len(measured) == WISH_STATEMENTS or not is_read_only(one.text):
@@ -488,7 +490,7 @@ class PostgresCare:
                     measured.append((one, drawn, await measure(connection, one.text, drawn)))
         if not measured:
             why = f"No statement that has run reads {wish.table} and can be measured."
-            return Deed(definition(candidate), "", "", "skipped", why)
+            return Outcome(definition(candidate), "", "", "skipped", why)
         return await self._try(connection, candidate, measured)
 
     async def _try(
@@ -496,13 +498,13 @@ class PostgresCare:
         connection: Connection,
         candidate: Candidate,
         measured: Sequence[tuple[Watched, Drawn, Measure]],
-    ) -> Deed:
+    ) -> Outcome:
         """Build an index, measure again, and take it back unless one of the statements is better for it."""
         action, name = definition(candidate), name_of(candidate)
         if not await connection.fetchval(MAY_OWN, quoted(candidate.table)):
             return await not_owner(connection, action, candidate.table)
         if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", quoted(name)):
-            return Deed(action, name, name, "skipped", "It is there already.")
+            return Outcome(action, name, name, "skipped", "It is there already.")
         watched, _, before = measured[0]
         entry = await self._ledger.begin(
             action, index=name, table=candidate.table, statement=watched.name, before_ms=before.p95
@@ -512,7 +514,7 @@ class PostgresCare:
         except asyncpg.PostgresError as error:
             await self._drop(connection, name)
             await self._ledger.end(entry, "failed", told(error))
-            return Deed(action, str(before), "", "failed", told(error))
+            return Outcome(action, str(before), "", "failed", told(error))
         best: tuple[Watched, Measure, Measure] | None = None
         try:
             for one, drawn, earlier in measured:
@@ -528,10 +530,10 @@ class PostgresCare:
         if helped(before, after):
             why = f"{one.name} is faster for it."
             await self._ledger.end(entry, "done", why)
-            return Deed(action, str(before), str(after), "done", why)
+            return Outcome(action, str(before), str(after), "done", why)
         why = f"{one.name} did not get twice as fast: taken back."
-        deed = await self._take_back(connection, entry, candidate, before, why)
-        return deed._replace(after=str(after))
+        outcome = await self._take_back(connection, entry, candidate, before, why)
+        return outcome._replace(after=str(after))
 
     async def _take_back(
         self,
@@ -540,30 +542,30 @@ class PostgresCare:
         candidate: Candidate,
         before: Measure,
         why: str,
-    ) -> Deed:
+    ) -> Outcome:
         """Drop an index that did not help; where that fails, the next order does it, for its line is still open."""
         if not await self._drop(connection, name_of(candidate)):
             why = f"{why} But it could not be dropped yet: somebody uses it. The next order tries again."
-            return Deed(definition(candidate), str(before), "", "failed", why)
+            return Outcome(definition(candidate), str(before), "", "failed", why)
         await self._ledger.end(entry, "reverted", why)
-        return Deed(definition(candidate), str(before), "", "reverted", why)
+        return Outcome(definition(candidate), str(before), "", "reverted", why)
 
     # Cleaning
 
-    async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Deed]:
+    async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Outcome]:
         """See the contract."""
         deadline = monotonic() + within_seconds
         async with self._connected() as connection:
             await connection.execute(
                 f"SET statement_timeout = {round(within_seconds * 1000)}; SET lock_timeout = {LOCK_SECONDS * 1000}"
             )
-            deeds = await clean(connection, self._bounds, tell, deadline)
+            outcomes = await clean(connection, self._bounds, tell, deadline)
             tell("looking at a sample of the logs")
-            deeds.append(await looked(connection))
-            deeds.append(await checked(connection, deadline))
-        return deeds
+            outcomes.append(await looked(connection))
+            outcomes.append(await checked(connection, deadline))
+        return outcomes
 
-    async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Deed:
+    async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Outcome:
         """See the contract."""
         async with self._connected() as connection:
             return await forget_keys(connection, tell, before, monotonic() + within_seconds)

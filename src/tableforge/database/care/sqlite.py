@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol, TypeVar
 from tableforge.database import DatabaseUnavailable
 from tableforge.database.care import (
     Card,
-    Deed,
     Finding,
     Measure,
+    Outcome,
     Statements,
     Tell,
     Unmeasurable,
@@ -222,50 +222,50 @@ class SqliteCare:
 
     # Mends
 
-    async def optimize(self, tell: Tell, *, wish: Wish | None) -> list[Deed]:
+    async def optimize(self, tell: Tell, *, wish: Wish | None) -> list[Outcome]:
         """See the contract."""
-        deeds = await self._clear_up()
+        outcomes = await self._clear_up()
         if wish is not None:
             tell("trying the index that was asked for")
-            return [*deeds, await self._try_wish(wish)]
+            return [*outcomes, await self._try_wish(wish)]
         tell("statistics")
-        deeds += await self._analyzed()
-        deeds.append(await self._freed(tell))
-        deeds.append(await self._checkpointed("PASSIVE"))
+        outcomes += await self._analyzed()
+        outcomes.append(await self._freed(tell))
+        outcomes.append(await self._checkpointed("PASSIVE"))
         for finding in (await self._aside(needless))[0]:
-            deeds.append(await self._drop_needless(finding))
+            outcomes.append(await self._drop_needless(finding))
         tell("missing indexes")
         watched, taken_back = self._watched(), await self._ledger.lately("reverted")
         found, looked = await self._aside(lambda one: self._missing(one, watched, taken_back))
         for number, one in enumerate(found):
             if number < INDEXES_AT_ONCE and one.finding.safe:
                 tell(f"trying {name_of(one.tried.candidate)}")
-                deeds.append(await self._try(one.tried.candidate, [one.watched]))
+                outcomes.append(await self._try(one.tried.candidate, [one.watched]))
             else:
-                deeds.append(
-                    Deed(one.finding.mend, one.finding.what, "", "skipped", one.finding.evidence)
+                outcomes.append(
+                    Outcome(one.finding.mend, one.finding.what, "", "skipped", one.finding.evidence)
                 )
         if not found:
             why = "No index would halve the work of any of them."
-            deeds.append(
-                Deed("look for missing indexes", f"{looked} statements", "", "skipped", why)
+            outcomes.append(
+                Outcome("look for missing indexes", f"{looked} statements", "", "skipped", why)
             )
         made = await self._ledger.lately("done")
         for finding in (await self._aside(lambda one: unused(one, watched, made)))[0]:
             why = f"It is for you to decide. {finding.evidence}"
-            deeds.append(Deed(finding.mend, finding.what, "", "skipped", why))
-        return deeds
+            outcomes.append(Outcome(finding.mend, finding.what, "", "skipped", why))
+        return outcomes
 
-    async def _clear_up(self) -> list[Deed]:
+    async def _clear_up(self) -> list[Outcome]:
         """Take back what was being tried when a process died."""
-        deeds = []
+        outcomes = []
         why = "The process that tried it ended before it was measured."
         for entry in await self._ledger.begun():
             if entry.change.startswith("CREATE"):
                 await self._change(f"DROP INDEX IF EXISTS {quoted(entry.index)}")
             await self._ledger.end(entry.id, "reverted", why)
-            deeds.append(Deed(entry.change, "begun", "", "reverted", why))
-        return deeds
+            outcomes.append(Outcome(entry.change, "begun", "", "reverted", why))
+        return outcomes
 
     async def _change(self, text: str) -> str:
         """Run one change of the tables' form on the writer's thread; returns why it was not done, or nothing."""
@@ -291,9 +291,9 @@ class SqliteCare:
 
         return await self._engine.transact(work)
 
-    async def _drop_needless(self, finding: Finding) -> Deed:
+    async def _drop_needless(self, finding: Finding) -> Outcome:
         if not finding.safe:
-            return Deed(
+            return Outcome(
                 finding.mend,
                 finding.what,
                 "",
@@ -307,7 +307,7 @@ class SqliteCare:
         trouble = await self._change(finding.mend)
         verdict: Verdict = "failed" if trouble else "done"
         await self._ledger.end(entry, verdict, trouble or finding.evidence)
-        return Deed(
+        return Outcome(
             finding.mend,
             finding.what,
             "" if trouble else "dropped",
@@ -315,7 +315,7 @@ class SqliteCare:
             trouble or finding.evidence,
         )
 
-    async def _try_wish(self, wish: Wish) -> Deed:
+    async def _try_wish(self, wish: Wish) -> Outcome:
         candidate = Candidate(wish.table, wish.columns)
 
         def readers(connection: sqlite3.Connection) -> list[Watched] | None:
@@ -339,13 +339,13 @@ class SqliteCare:
         found = await self._aside(readers)
         if found is None:
             why = f"There is no table {wish.table} with the columns {', '.join(wish.columns)}."
-            return Deed(definition(candidate), "", "", "failed", why)
+            return Outcome(definition(candidate), "", "", "failed", why)
         if not found:
             why = f"No statement that has run reads {wish.table} and can be measured."
-            return Deed(definition(candidate), "", "", "skipped", why)
+            return Outcome(definition(candidate), "", "", "skipped", why)
         return await self._try(candidate, found)
 
-    async def _try(self, candidate: Candidate, watched: Sequence[Watched]) -> Deed:
+    async def _try(self, candidate: Candidate, watched: Sequence[Watched]) -> Outcome:
         """Build an index, measure again, and take it back unless one of the statements is better for it."""
         action, name = definition(candidate), name_of(candidate)
 
@@ -363,11 +363,11 @@ class SqliteCare:
         if await self._aside(
             lambda one: name in {index.name for index in schema.form_of_sqlite(one).indexes}
         ):
-            return Deed(action, name, name, "skipped", "It is there already.")
+            return Outcome(action, name, name, "skipped", "It is there already.")
         try:
             earlier = await self._aside(measured)
         except Unmeasurable as refusal:
-            return Deed(action, "", "", "skipped", f"It cannot be measured: {refusal}.")
+            return Outcome(action, "", "", "skipped", f"It cannot be measured: {refusal}.")
         entry = await self._ledger.begin(
             action,
             index=name,
@@ -378,7 +378,7 @@ class SqliteCare:
         trouble = await self._change(action)
         if trouble:
             await self._ledger.end(entry, "failed", trouble)
-            return Deed(action, str(earlier[0][2]), "", "failed", trouble)
+            return Outcome(action, str(earlier[0][2]), "", "failed", trouble)
         try:
             later = await self._aside(
                 lambda connection: [
@@ -395,17 +395,19 @@ class SqliteCare:
         if helped(before, after):
             why = f"{best} is faster for it."
             await self._ledger.end(entry, "done", why)
-            return Deed(action, str(before), str(after), "done", why)
-        deed = await self._take_back(
+            return Outcome(action, str(before), str(after), "done", why)
+        outcome = await self._take_back(
             entry, candidate, before, f"{best} did not get twice as fast: taken back."
         )
-        return deed._replace(after=str(after))
+        return outcome._replace(after=str(after))
 
-    async def _take_back(self, entry: str, candidate: Candidate, before: Measure, why: str) -> Deed:
+    async def _take_back(
+        self, entry: str, candidate: Candidate, before: Measure, why: str
+    ) -> Outcome:
         """Drop an index that did not help; where that fails, the next order does it, for its line is still open."""
         trouble = await self._change(f"DROP INDEX {quoted(name_of(candidate))}")
         if trouble:
-            return Deed(
+            return Outcome(
                 definition(candidate),
                 str(before),
                 "",
@@ -413,13 +415,13 @@ class SqliteCare:
                 f"{why} But it could not be dropped yet: {trouble}",
             )
         await self._ledger.end(entry, "reverted", why)
-        return Deed(definition(candidate), str(before), "", "reverted", why)
+        return Outcome(definition(candidate), str(before), "", "reverted", why)
 
     # Cleaning
 
-    async def _analyzed(self) -> list[Deed]:
+    async def _analyzed(self) -> list[Outcome]:
         stale = await self._aside(stale_tables)
-        deeds = []
+        outcomes = []
 
         def analyze(connection: sqlite3.Connection, table: str) -> None:
             connection.execute(f"PRAGMA analysis_limit = {ANALYSIS_ROWS}")
@@ -427,14 +429,16 @@ class SqliteCare:
 
         for table, before in stale:
             await self._engine.transact(lambda connection, table=table: analyze(connection, table))  # type: ignore[misc]  # bound at once
-            deeds.append(Deed(f"ANALYZE {quoted(table)}", before, "fresh statistics", "done", ""))
+            outcomes.append(
+                Outcome(f"ANALYZE {quoted(table)}", before, "fresh statistics", "done", "")
+            )
         await self._engine.transact(
             lambda connection: connection.execute("PRAGMA optimize").fetchall()
         )
         why = "" if stale else "The statistics of no table are old."
-        return [*deeds, Deed("PRAGMA optimize", "", "", "done", why)]
+        return [*outcomes, Outcome("PRAGMA optimize", "", "", "done", why)]
 
-    async def _freed(self, tell: Tell) -> Deed:
+    async def _freed(self, tell: Tell) -> Outcome:
         """Give free pages back to the disk, a few at a time; a small file that cannot is written anew once."""
         share = self._dead_share
 
@@ -449,7 +453,7 @@ class SqliteCare:
         free, pages, kind, size = await self._aside(room)
         before = f"{free} of {pages} pages free"
         if not is_free(free, pages, share):
-            return Deed(
+            return Outcome(
                 "free pages",
                 before,
                 before,
@@ -458,7 +462,7 @@ class SqliteCare:
             )
         if kind != 2 and pages * size > COPIED_BYTES:
             mend = "Stop the server, then: sqlite3 tableforge.sqlite3 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM'"
-            return Deed(
+            return Outcome(
                 "free pages",
                 before,
                 before,
@@ -474,7 +478,7 @@ class SqliteCare:
                 tell(f"{done} of {free} free pages given back")
                 await self._engine.transact(give_back)
         free, pages, _, _ = await self._aside(room)
-        return Deed(action, before, f"{free} of {pages} pages free", "done", "")
+        return Outcome(action, before, f"{free} of {pages} pages free", "done", "")
 
     def _write_anew(self) -> None:
         try:
@@ -488,7 +492,7 @@ class SqliteCare:
                 "The file was not written anew.", f"The database says: {error}."
             ) from error
 
-    async def _checkpointed(self, how: str) -> Deed:
+    async def _checkpointed(self, how: str) -> Outcome:
         """Bring the log of the file into it; PASSIVE keeps nobody waiting, TRUNCATE a second at most."""
         path = self._engine.path
         wal = path.with_name(f"{path.name}-wal")
@@ -504,12 +508,12 @@ class SqliteCare:
         try:
             busy, pages, moved = await asyncio.to_thread(run)
         except sqlite3.Error as error:
-            return Deed(
+            return Outcome(
                 "checkpoint", f"{before} bytes", "", "failed", f"The database says: {error}."
             )
         after = wal.stat().st_size if wal.exists() else 0
         why = "Somebody was reading or writing; the rest goes with the next one." if busy else ""
-        return Deed(
+        return Outcome(
             "checkpoint",
             f"{before} bytes of log",
             f"{after} bytes, {moved} of {pages} pages moved",
@@ -517,23 +521,23 @@ class SqliteCare:
             why,
         )
 
-    async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Deed]:
+    async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Outcome]:
         """See the contract."""
         deadline = monotonic() + within_seconds
         tell("statistics")
-        deeds = await self._analyzed()
+        outcomes = await self._analyzed()
         tell("free pages")
-        deeds.append(await self._freed(tell))
+        outcomes.append(await self._freed(tell))
         tell("the file's integrity")
-        deeds.append(
+        outcomes.append(
             await self._aside(lambda one: checked(one, min(deadline, monotonic() + CHECK_SECONDS)))
         )
         tell("looking at a sample of the logs")
-        deeds.append(await self._aside(looked))
-        deeds.append(await self._checkpointed("TRUNCATE"))
-        return deeds
+        outcomes.append(await self._aside(looked))
+        outcomes.append(await self._checkpointed("TRUNCATE"))
+        return outcomes
 
-    async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Deed:
+    async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Outcome:
         """See the contract."""
         action = "forget the ids of old commands"
         deadline = monotonic() + within_seconds
@@ -549,13 +553,13 @@ class SqliteCare:
                 lambda one, key=key: one.execute(FORGET, (key, KEYS_AT_ONCE)).fetchall()  # type: ignore[misc]  # bound at once
             )
             if not rows:
-                return Deed(action, f"before {before}", f"{forgotten} forgotten", "done", "")
+                return Outcome(action, f"before {before}", f"{forgotten} forgotten", "done", "")
             key = rows[-1][1]
             old = [(rowid, one) for rowid, one, at in rows if (at or "") < before]
             if old:
                 forgotten += await self._engine.transact(lambda one, old=old: forget(one, old))  # type: ignore[misc]  # bound at once
             tell(f"{forgotten} ids of commands forgotten")
-        return Deed(
+        return Outcome(
             action,
             f"before {before}",
             f"{forgotten} forgotten",
