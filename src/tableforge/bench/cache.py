@@ -36,7 +36,7 @@ NOISE: Final = 0.015
 NEAR_BEST: Final = 0.03
 EVENING_RATIO: Final = 0.9
 SHARED_TIMES: Final = 1.3
-"""p95 of the shared level over that of a bare GET."""
+"""p95 of the shared level over that of a bare pipelined GET by redis-py, as anybody would write it."""
 AT_ONCE: Final = 1_000
 """Who miss the same key at once."""
 WORKERS: Final = 16
@@ -86,15 +86,17 @@ QUICK: Final = Plan(evening_steps=150_000, steps=80_000, rounds=5, gets=5_000, s
 
 @dataclass(frozen=True, slots=True)
 class SharedFigures:
-    """The shared level against a bare pipelined GET of as many bytes, `WORKERS` at a time; `times` is p95's median ratio.
+    """The shared level against bare pipelined GETs of as many bytes, `WORKERS` at a time; `times` is p95's median ratio.
 
-    `library` is a pipeline of as many by redis-py, for comparison.
+    `library` is redis-py's pipeline, which the target is about. `bare` is our own connection without seal, guard and
+    breaker: the floor, with `floor_times` as its ratio.
     """
 
     ours: Quantiles
-    bare: Quantiles
     library: Quantiles
+    bare: Quantiles
     times: float
+    floor_times: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ class CacheReport:
             found.append(f"{AT_ONCE} who missed at once loaded {self.loads} times")
         if self.shared is not None and self.shared.times > SHARED_TIMES:
             found.append(
-                f"p95 of the shared level is {self.shared.times:.2f} times that of a bare GET,"
-                f" over {SHARED_TIMES}"
+                f"p95 of the shared level is {self.shared.times:.2f} times that of redis-py's pipelined"
+                f" GET, over {SHARED_TIMES}"
             )
         return found
 
@@ -165,10 +167,11 @@ class CacheReport:
         if self.shared is not None:
             lines.append(
                 f"Shared level, {WORKERS} gets at a time: p50 {self.shared.ours.p50_ms:.2f} ms,"
-                f" p95 {self.shared.ours.p95_ms:.2f} ms; a bare pipelined GET: p50"
-                f" {self.shared.bare.p50_ms:.2f} ms, p95 {self.shared.bare.p95_ms:.2f} ms;"
-                f" p95 over p95: {self.shared.times:.2f}. A pipeline of redis-py: p50"
-                f" {self.shared.library.p50_ms:.2f} ms, p95 {self.shared.library.p95_ms:.2f} ms"
+                f" p95 {self.shared.ours.p95_ms:.2f} ms; redis-py's pipelined GET: p50"
+                f" {self.shared.library.p50_ms:.2f} ms, p95 {self.shared.library.p95_ms:.2f} ms;"
+                f" p95 over p95: {self.shared.times:.2f}. The floor, our connection without seal and guard:"
+                f" p50 {self.shared.bare.p50_ms:.2f} ms, p95 {self.shared.bare.p95_ms:.2f} ms,"
+                f" {self.shared.floor_times:.2f} times"
             )
         lines += [f"Not measured, {part}: {why}" for part, why in self.without.items()]
         missed = self.missed()
@@ -412,17 +415,24 @@ async def compared(
     }
     by_library: array[int] = array("q")
     times: list[float] = []
+    floor_times: list[float] = []
     for number in range(plan.rounds):
-        by_library.extend(await pipelined(library, names, plan.shared_gets))
+        theirs = await pipelined(library, names, plan.shared_gets)
+        by_library.extend(theirs)
         p95: list[float] = []
         for get, all_took in seen.items():
             took = await worked(get, names, plan.shared_gets)
             all_took.extend(took)
             p95.append(quantiles(took).p95_ms)
-        times.append(p95[0] / p95[1])
+        times.append(p95[0] / quantiles(theirs).p95_ms)
+        floor_times.append(p95[0] / p95[1])
         told("shared level", number + 1, plan.rounds)
     return SharedFigures(
-        quantiles(seen[ours]), quantiles(seen[plain]), quantiles(by_library), median(times)
+        quantiles(seen[ours]),
+        quantiles(by_library),
+        quantiles(seen[plain]),
+        median(times),
+        median(floor_times),
     )
 
 
