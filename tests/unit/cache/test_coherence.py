@@ -236,3 +236,22 @@ async def test_ca8_a_process_that_starts_uses_what_the_fleet_before_it_left(worl
     started.resumed()
     assert await number(started, truth.load, tags=["t"]) == 1
     assert truth.reads == 2, "but after a break it is not believed"
+
+
+@in_its_own_time
+async def test_ca9_what_an_older_load_may_have_missed_is_not_forgotten_for_a_younger_one(
+    world: World,
+) -> None:
+    cache, truth = world.instance(), Truth(1)
+    truth.seconds = 1.0
+    older = asyncio.create_task(number(cache, truth.load, tags=["t"]))
+    await asyncio.sleep(0.2)
+    truth.number = 2
+    cache.forget_tag("t")
+    for index in range(OVERTAKEN_AT_MOST * 3 // 5):
+        cache.forget_tag(f"early{index}")
+    younger = asyncio.create_task(number(cache, truth.load, "other"))
+    await asyncio.sleep(0.2)
+    for index in range(OVERTAKEN_AT_MOST * 2 // 5):
+        cache.forget_tag(f"late{index}")
+    assert (await older, await younger) == (2, 2)
