@@ -61,7 +61,7 @@ async def log(database: SqliteDatabase | PostgresDatabase) -> AsyncIterator[Even
         await shared.close()
 
 
-@pytest.fixture(params=[(1_000, 2_000), (3, 4)], ids=["as served", "bounds reached"])
+@pytest.fixture(params=[(2_000, 2_000), (3, 4)], ids=["as served", "bounds reached"])
 def bounds(request: pytest.FixtureRequest) -> tuple[int, int]:
     """How many rows a page may look at and how many candidates count: as served, and so few that all ways are gone."""
     walked, candidates = request.param

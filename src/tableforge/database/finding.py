@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from tableforge.database import Row, Statement
 
-WALKED: Final = 1_000
+WALKED: Final = 2_000
 """How many rows of a listing one page may look at."""
 CANDIDATES: Final = 2_000
 """How many rows the index of terms may name before it counts as no help."""

@@ -35,7 +35,7 @@ DOCUMENT_BYTES: Final = 8 * 2**20
 CARDS_A_SYSTEM: Final = 5_000
 LISTED_AT_MOST: Final = 200
 
-Key = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}\Z")]
+Key = Annotated[str, Meta(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
 Figure = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Text = Annotated[str, Meta(max_length=1_000, pattern=PROSE)]
 
@@ -74,7 +74,7 @@ class DeckPlan(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     """A deck to be made."""
 
     name: Name
-    cards: Annotated[tuple[CardPlan, ...], Meta(max_length=CARDS_A_SYSTEM)] = ()
+    cards: Annotated[tuple[CardPlan, ...], Meta(max_length=1_000)] = ()
 
 
 class Field(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -460,8 +460,8 @@ def default_of(value: object) -> str:
 
 def once(keys: Sequence[str], where: str) -> frozenset[str]:
     """The keys, each of which may be there once."""
-    if len(set(keys)) < len(keys):
-        raise refusal(f"A key comes twice among the {where}.")
+    if len(set(keys)) < len(keys) or not all(key.isprintable() for key in keys):
+        raise refusal(f"A key among the {where} comes twice, or has a line break behind it.")
     return frozenset(keys)
 
 
