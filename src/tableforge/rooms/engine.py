@@ -256,8 +256,7 @@ class RoomEngine:
             log.error("a command could not be decided", kind=type(command).__name__, exc_info=error)
             refusal = Unavailable("The command was not carried out.", "The server made a mistake.")
         if refusal is not None or not events:
-            if self._peers is not None:
-                self._doubt(live, one)
+            self._doubt(live, one)
             self._chore(self._answer_unappended(live, one, refusal, live.head, live.life))
             return
         entry = Entry(

@@ -2,18 +2,29 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
 from tableforge.api.audience import Audience
-from tableforge.domain.commands import AddToken, JoinRoom, MoveToken, RollDice, Say, UpdateRoom
-from tableforge.errors import IdempotencyMismatch, NotFound, TooMany, Unavailable
+from tableforge.domain.commands import (
+    AddToken,
+    Command,
+    JoinRoom,
+    MoveToken,
+    RollDice,
+    Say,
+    UpdateRoom,
+)
+from tableforge.errors import IdempotencyMismatch, NotFound, TableForgeError, TooMany, Unavailable
 from tableforge.eventlog import (
     Append,
+    Found,
     LogUnavailable,
     Snapshot,
     StoredEvent,
     StreamMissing,
+    VersionConflict,
 )
 from tableforge.eventlog.memory import MemoryEventLog
 from tableforge.hub.hub import Hub
@@ -276,6 +287,43 @@ async def test_ro4_a_command_that_changes_nothing_is_told_nothing_of_what_it_wai
         assert reply.result is None
         await asyncio.gather(rolling, return_exceptions=True)
         assert reply.offset == (await service.open(room)).durable.version
+
+
+async def test_ro10_what_seemed_to_change_nothing_stays_in_front_of_what_its_member_sent_behind_it() -> (
+    None
+):
+    class SlowLog(HeldLog):
+        asked = asyncio.Event()
+
+        async def find(self, room: str, key: bytes) -> Found | None:
+            await self.asked.wait()
+            return await super().find(room, key)
+
+    log = SlowLog()
+    service = service_on(log)
+    room = await talkative_room(service, 1)
+    live = await service.open(room)
+    answered: dict[str, Reply | TableForgeError] = {}
+
+    def send(command: Command) -> None:
+        service.engine.execute(live, "gm", command, partial(answered.__setitem__, command.id))
+
+    log.held = []
+    send(UpdateRoom(room, "first", name="The Dry Road"))
+    send(UpdateRoom(room, "same", name="The Dry Road"))
+    send(Say(room, "said", "What a name"))
+    failed, *behind = log.held
+    log.held = None
+    failed.done(failed, LogUnavailable("Nothing was saved.", "The disk is full."))
+    for entry in behind:
+        entry.done(entry, VersionConflict(room, expected=entry.expected, actual=entry.expected))
+    await log.wait_for_idle()
+    log.asked.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert isinstance(answered["first"], LogUnavailable)
+    assert answered["same"] == Reply(3)
+    assert answered["said"] == Reply(4)
 
 
 async def test_ro5_commands_of_one_member_are_limited_and_others_are_not() -> None:

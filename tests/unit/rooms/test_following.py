@@ -245,7 +245,7 @@ async def test_a_conflict_that_brings_nothing_is_followed_by_a_read(
 
 
 @two_instances
-async def test_what_was_overtaken_is_decided_anew_in_its_members_order(
+async def test_ro10_what_was_overtaken_is_decided_anew_in_its_members_order(
     here: Instance, there: Instance
 ) -> None:
     here.log.hold_commits = True
@@ -494,7 +494,7 @@ async def test_a_room_that_is_gone_from_the_log_leaves_memory(
 
 
 @two_instances
-async def test_a_users_commands_keep_their_order_behind_one_that_seems_to_be_refused(
+async def test_ro10_a_users_commands_keep_their_order_behind_one_that_seems_to_be_refused(
     here: Instance, there: Instance
 ) -> None:
     added = await there.send("gm", AddToken(ROOM, "add", "Cat", 1.0, 1.0, owner="ann"))
@@ -518,7 +518,7 @@ async def test_a_users_commands_keep_their_order_behind_one_that_seems_to_be_ref
 
 
 @two_instances
-async def test_a_refused_command_that_is_decided_anew_overtakes_nothing_that_was_taken_back(
+async def test_ro10_a_refused_command_that_is_decided_anew_overtakes_nothing_that_was_taken_back(
     here: Instance, there: Instance
 ) -> None:
     added = await here.send("gm", AddToken(ROOM, "add", "Cat", 1.0, 1.0))
@@ -544,7 +544,7 @@ async def test_a_refused_command_that_is_decided_anew_overtakes_nothing_that_was
 
 
 @two_instances
-async def test_what_waited_behind_a_commit_that_failed_stays_in_front_of_what_comes_later(
+async def test_ro10_what_waited_behind_a_commit_that_failed_stays_in_front_of_what_comes_later(
     here: Instance, there: Instance
 ) -> None:
     here.log.hold_commits = True
@@ -621,7 +621,7 @@ async def test_an_event_of_the_bus_that_cannot_be_folded_costs_a_load(
 
 
 @two_instances
-async def test_what_was_built_on_a_repeated_command_stays_in_front_of_what_comes_later(
+async def test_ro10_what_was_built_on_a_repeated_command_stays_in_front_of_what_comes_later(
     here: Instance, there: Instance
 ) -> None:
     await there.send("ann", say(0))
