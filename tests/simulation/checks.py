@@ -33,8 +33,6 @@ TOLD = re.compile(
     re.DOTALL,
 )
 SEED = b"\0" * 16
-LAGGING_EVENTS = 40
-"""How far an instance may lag behind, in events, for what the checks of order make of it."""
 TEMPORARY = {429, 503}
 NOTHING = msgspec.Raw(b"")
 
@@ -299,31 +297,27 @@ class Checks:
             last = key
 
     def order(self) -> None:
-        """What a client sent in a row on one connection, and once, is in the log in that order.
-
-        Unless the first would have been refused a little earlier: then an instance that lagged behind had to ask the log
-        before it could carry it out, and what came behind it did not wait.
-        """
+        """What a client sent on one connection, and once, is in the log in that order, whatever else it sent in between."""
         for sent in self.commands.values():
             before = sent.behind
-            if (
-                before is not None
-                and before.command.room == sent.command.room
-                and before.line is sent.line
-                and before.attempts == sent.attempts == 1
-                and isinstance(before.outcome, Answered)
-                and isinstance(sent.outcome, Answered)
-                and before.outcome.offset > sent.outcome.offset
-                and self._made(self.history(sent.command.room), before, before.outcome.offset)
-                and self._made(self.history(sent.command.room), sent, sent.outcome.offset)
-                and not self._was_refusable(before, before.outcome.offset)
-            ):
-                self.complain(f"{sent.name} overtook {before.name}")
+            while before is not None and before.line is sent.line:
+                if (
+                    before.command.room == sent.command.room
+                    and self._place(before) > self._place(sent) > 0
+                ):
+                    self.complain(f"{sent.name} overtook {before.name}")
+                before = before.behind
 
-    def _was_refusable(self, sent: Sent, offset: int) -> bool:
-        states = self.history(sent.command.room).states[max(0, offset - LAGGING_EVENTS) : offset]
-        decided = [self.decided(state, sent.user, sent.command) for state in states]
-        return any(not isinstance(one, tuple) or not one for one in decided)
+    def _place(self, sent: Sent) -> int:
+        """Where a command that was sent once ends in the log, 0 if it is not there or was sent again."""
+        outcome = sent.outcome
+        if sent.attempts != 1 or not isinstance(outcome, Answered):
+            return 0
+        return (
+            outcome.offset
+            if self._made(self.history(sent.command.room), sent, outcome.offset)
+            else 0
+        )
 
     def screen(self, who: str, room: str, view: JsonObject) -> None:
         """What a client folded is what it would be shown now."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tableforge.api import centrifuge
+from tableforge.cache import fetching
 from tableforge.eventlog import group_commit
 from tableforge.rooms import cached, engine, following, given, loading, turns
 
@@ -225,6 +226,6 @@ def simulated(clock: Clock) -> Iterator[None]:
         for other in (engine, given, centrifuge):
             patch.setattr(other, "secrets", Secrets(clock.chance))
         patch.setattr(turns, "CHANCE", clock.chance)
-        for logging in (cached, engine, following, centrifuge, group_commit):
+        for logging in (cached, engine, following, centrifuge, group_commit, fetching):
             patch.setattr(logging, "log", journal)
         yield
