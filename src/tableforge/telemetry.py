@@ -7,6 +7,7 @@ increment costs what an attribute costs, and an observation a bisection: about a
 import logging
 import sys
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from itertools import accumulate
 from time import perf_counter
@@ -171,6 +172,7 @@ class Counters:
         "room_conflicts",
         "room_events",
         "rooms_live",
+        "runs",
         "sent_away_drain",
         "sent_away_rebalance",
     )
@@ -189,6 +191,8 @@ class Counters:
         self.room_events = 0
         self.room_conflicts = 0
         self.rooms_live = 0
+        self.runs: Counter[tuple[str, str]] = Counter()
+        """Orders and schedules that were carried out, by their kind and verdict."""
         self.pool_idle = 0
         self.pool_busy = 0
         self.pool_waiting = 0
@@ -440,6 +444,15 @@ def readings() -> Iterator[tuple[Declared, Reading]]:
             ("reason",),
         ),
         ((("drain",), count.sent_away_drain), (("rebalance",), count.sent_away_rebalance)),
+    )
+    yield (
+        Declared(
+            "optimization_runs_total",
+            "counter",
+            "Orders of the operator and schedules that this instance carried out, by their gravest verdict.",
+            ("kind", "verdict"),
+        ),
+        sorted(count.runs.items()),
     )
     yield (
         Declared(

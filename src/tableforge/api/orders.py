@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 from litestar import Response
 from msgspec import Struct
 
 from tableforge.errors import Conflict, TableForgeError
-from tableforge.library.runs import Action, Runs
+from tableforge.library.runs import Action, Runs, Verdict
+from tableforge.telemetry import COUNTERS
 
 WITHIN_SECONDS = 25.0
 """How long a request waits for what it ordered."""
@@ -18,6 +20,8 @@ TELL_SECONDS = 2.0
 """How often a run says how far it is."""
 
 log = structlog.get_logger(__name__)
+
+GRAVEST_FIRST: Final[Sequence[Verdict]] = ("failed", "reverted", "done", "skipped")
 
 Tell = Callable[[str], None]
 """Says how far an order is, in words."""
@@ -94,6 +98,7 @@ class Orders:
             ]
         finally:
             telling.cancel()
+            COUNTERS.runs[kind, verdict_of(actions)] += 1
             with contextlib.suppress(TableForgeError):
                 await self.runs.end(run, actions)
         return actions
@@ -111,6 +116,12 @@ class Orders:
         if not done:
             return Response(Started(run), status_code=202)
         return Response(Actions(task.result()), status_code=200)
+
+
+def verdict_of(actions: Sequence[Action]) -> Verdict:
+    """A run's verdict: the gravest of its actions, `skipped` where nothing was to be done."""
+    found = {action.verdict for action in actions}
+    return next((one for one in GRAVEST_FIRST if one in found), "skipped")
 
 
 def moment(seconds: float) -> str:

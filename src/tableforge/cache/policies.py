@@ -162,6 +162,7 @@ def policies(knobs: CacheKnobs) -> Policies:
             stale=queries / 10,
             on_error=queries,
             uncarried=UNCARRIED_SECONDS,
+            lasts=False,  # which tables somebody sits at is among them
             local_entries=local,
             shared_entries=shared,
         ),

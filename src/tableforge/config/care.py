@@ -168,13 +168,6 @@ class CareKnobs:
         parse=read_zone,
         purpose="The time zone of all schedules.",
     )
-    history_kept_seconds: float = span(
-        "KEEP_HISTORY",
-        0,
-        low=0,
-        high=36_500 * DAY,
-        purpose="Events older than this that a snapshot covers are pruned; 0 keeps all of them, for replay and undo.",
-    )
     command_ids_kept_seconds: float = span(
         "KEEP_COMMAND_IDS",
         0,

@@ -19,6 +19,8 @@ SILENT_SECONDS = 60.0
 """A run that its instance has not told of for this long is over, whatever became of it."""
 LISTED_AT_MOST = 500
 
+Verdict = Literal["done", "skipped", "reverted", "failed"]
+
 _COLUMNS_SQLITE = "id, kind, instance, started, coalesce(ended, 0), (julianday('now') - 2440587.5) * 86400.0 - seen, progress, actions"
 _COLUMNS_POSTGRES = (
     "id, kind, instance, extract(epoch FROM started)::float8, coalesce(extract(epoch FROM ended), 0)::float8,"
@@ -65,7 +67,7 @@ class Action(Struct, frozen=True):
     action: str
     before: str
     after: str
-    verdict: Literal["done", "skipped", "reverted", "failed"]
+    verdict: Verdict
     reason: str
 
 
