@@ -4,7 +4,7 @@ Everything here is done to the simulation or from outside to the product; the pr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tableforge.eventlog import Append, Found
 from tableforge.eventlog.group_commit import GroupCommit
 from tableforge.protocol.bus_messages import EventsHappened
-from tableforge.rooms.engine import RoomEngine
+from tableforge.rooms.engine import BUSY, RoomEngine
 from tableforge.rooms.following import Follower
 from tableforge.rooms.live import LiveRoom, Waiting
 from tests.simulation import servers
@@ -106,6 +106,25 @@ def waiting_for_the_base_of_a_refusal(patch: Patch) -> None:
     patch.setattr(RoomEngine, "_answer_behind", at_once)
 
 
+def holding_back_behind_a_doubtful_command(patch: Patch) -> None:
+    """RO10: what a member sends behind a command of which the log is asked does not wait for it."""
+    patch.setattr(RoomEngine, "_doubt", lambda self, live, one: None)
+
+
+def places_of_what_is_decided_anew(patch: Patch) -> None:
+    """RO10: what must be decided anew stands behind whatever came meanwhile."""
+
+    def at_the_end(self: RoomEngine, live: LiveRoom, ones: Sequence[Waiting]) -> None:
+        for one in ones:
+            if live.dropped:
+                self._refuse(one, BUSY)
+            else:
+                live.waiting.append(one)
+        self._drain(live)
+
+    patch.setattr(RoomEngine, "_again", at_the_end)
+
+
 def positions_of_messages(patch: Patch) -> None:
     """Whatever the bus brings is taken for what comes next."""
     heard = Follower.heard
@@ -130,4 +149,6 @@ SAFEGUARDS: dict[str, Removal] = {
     "catching up before a refusal": catching_up_before_refusal,
     "catching up before a snapshot": catching_up_before_snapshots,
     "waiting for what a refusal was decided on": waiting_for_the_base_of_a_refusal,
+    "holding back behind a doubtful command": holding_back_behind_a_doubtful_command,
+    "places of what is decided anew": places_of_what_is_decided_anew,
 }
