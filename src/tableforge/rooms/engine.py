@@ -309,7 +309,8 @@ class RoomEngine:
 
     def _appended(self, entry: Entry, failure: TableForgeError | None) -> None:
         live = entry.live
-        live.pending.popleft()
+        # The first, unless it is refused because too many wait for the disk.
+        live.pending.remove(entry)
         if entry.superseded:
             return
         if failure is not None:

@@ -19,6 +19,7 @@ from tableforge.domain.commands import (
 from tableforge.domain.events import Event
 from tableforge.errors import Forbidden, Locked, NotFound, TableForgeError, Unavailable
 from tableforge.eventlog import Append, Appended, LogUnavailable, StoredEvent, VersionConflict
+from tableforge.eventlog.group_commit import GroupCommit
 from tableforge.eventlog.memory import MemoryEventLog, Store
 from tableforge.protocol import codec
 from tableforge.protocol.bus_messages import EventsHappened
@@ -69,6 +70,10 @@ class HeldLog(MemoryEventLog):
             self._batch, self._finished = batch, finished
         else:
             super()._commit(batch, told)
+
+    def bound(self, count: int) -> None:
+        """From now on no more appends than this may wait."""
+        self._group = GroupCommit(self._commit, interval=0.0, bound=count)
 
     def release(self) -> None:
         """Let what is held go its way."""
@@ -557,6 +562,23 @@ async def test_ro10_what_waited_behind_a_commit_that_failed_stays_in_front_of_wh
         assert isinstance(await refusal(one), LogUnavailable)
     assert [reply.offset for reply in await asyncio.gather(*behind, later)] == list(range(4, 10))
     assert ids(here) == [f"s{number}" for number in range(3, 9)]
+
+
+@two_instances
+async def test_what_the_log_had_no_room_for_is_refused_alone(
+    here: Instance, there: Instance
+) -> None:
+    live = await here.live()
+    here.log.bound(2)
+    here.log.hold_commits = True
+    sent = [here.send("ann", say(0))]
+    await settled()
+    sent += [here.send("ann", say(number)) for number in (1, 2)]
+    assert isinstance(await refusal(here.send("ann", say("refused"))), LogUnavailable)
+    assert [entry.command.id for entry in live.pending] == ["s0", "s1", "s2"]
+    here.log.release()
+    assert [reply.offset for reply in await asyncio.gather(*sent)] == [4, 5, 6]
+    assert (await here.send("ann", say(3))).offset == 7
 
 
 @two_instances
