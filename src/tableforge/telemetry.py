@@ -35,17 +35,23 @@ FAMILY_LIMIT = 500
 class Histogram:
     """How long something took, in buckets. Not locked: a lost count under threads is worth less than a lock."""
 
-    __slots__ = ("_bounds", "counts", "total_seconds")
+    __slots__ = ("_bounds", "at_once", "counts", "longest_seconds", "total_seconds")
 
     def __init__(self, bounds: tuple[float, ...] = FAST) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.at_once = 0
+        self.longest_seconds = 0.0
         self.total_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one that took this long."""
+        """Count one that took this long; 0 says that it took no time at all."""
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.total_seconds += seconds
+        if seconds > self.longest_seconds:
+            self.longest_seconds = seconds
+        elif not seconds:
+            self.at_once += 1
 
     @property
     def count(self) -> int:
@@ -55,14 +61,17 @@ class Histogram:
     def quantile(self, share: float) -> float:
         """The time in seconds that this share of all stayed within, read from the buckets: even within each of them.
 
-        0 where nothing was observed; the last bound for what lies above it.
+        0 where nothing was observed; the last bound for what lies above it; never more than the longest that was seen.
         """
         wanted = share * self.count
+        if wanted <= self.at_once:
+            return 0.0
         below = 0
         lower = 0.0
         for bound, inside in zip(self._bounds, self.counts, strict=False):
             if inside and below + inside >= wanted:
-                return lower + (bound - lower) * max(0.0, wanted - below) / inside
+                read = lower + (bound - lower) * max(0.0, wanted - below) / inside
+                return min(read, self.longest_seconds)
             below += inside
             lower = bound
         return lower if self.count else 0.0
@@ -70,6 +79,8 @@ class Histogram:
     def add(self, other: "Histogram") -> None:
         """Count what another one of the same bounds has counted."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.at_once += other.at_once
+        self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
         self.total_seconds += other.total_seconds
 
     def buckets(self) -> list[tuple[str, int]]:

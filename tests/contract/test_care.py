@@ -202,8 +202,9 @@ async def test_mc1_mc2_a_missing_index_is_found_explained_made_and_shown_to_help
     assert "care_people_town" not in await planted.indexes()
     outcome = (await planted.optimize())[action]
     assert outcome.verdict == "done", outcome
-    assert outcome.before.startswith("p95 ")
-    assert outcome.after.startswith("p95 ")
+    assert outcome.before.startswith("median ")
+    assert outcome.after.startswith("median ")
+    assert outcome.reason.startswith("people.of_town is better for it: median ")
     assert "care_people_town" in await planted.indexes()
     (entry,) = await planted.ledger.latest(10)
     assert (entry.index, entry.statement, entry.verdict) == (
@@ -238,6 +239,7 @@ async def test_mc3_an_index_that_does_not_help_is_taken_back(planted: Planted) -
     wish = Wish("people", ("age",))
     outcome = (await planted.optimize(wish))[planted.create("people", "age")]
     assert outcome.verdict == "reverted", outcome
+    assert "gained too little: median " in outcome.reason
     assert "care_people_age" not in await planted.indexes()
     (entry,) = await planted.ledger.latest(10)
     assert (entry.index, entry.verdict) == ("care_people_age", "reverted")

@@ -163,6 +163,12 @@ async def test_mc14_the_first_server_on_a_database_has_missed_nothing(
         assert not await first.look()
         clock.now += 3_600
     assert first.carried_out == 0
+    assert await first.scheduler.taken() == {}
+    second = Instance(databases[1], clock, "second")
+    assert not await second.look()
+    clock.now += 61
+    assert not await second.look()
+    assert second.carried_out == 0
 
 
 def care_of(database: Database) -> Care:

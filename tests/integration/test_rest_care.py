@@ -59,6 +59,9 @@ def test_mc15_only_the_operator_asks_and_orders_and_says_it_right(tmp_path: Path
                 refused = httpx.request(method, f"{server.url}{path}", headers=headers, timeout=30)
                 assert refused.status_code == status
                 assert refused.headers["content-type"] == "application/problem+json"
+                if headers and status == 401:
+                    assert "ADMIN_TOKEN" in refused.json()["detail"]
+                    assert "recovery code" not in refused.text
         for body in (
             "no json",
             "[]",
@@ -86,14 +89,21 @@ def test_mc15_what_was_ordered_stands_in_the_history_and_what_comes_in_the_sched
         (schedule,) = ask(server, ASKED[1])["schedules"]
         assert schedule["kind"] == "maintenance"
         assert (schedule["schedule"], schedule["timezone"]) == ("30 4 * * 1", "Asia/Tokyo")
+        assert schedule["last"] is None, "nothing was begun yet"
         assert len(schedule["next"]) == 5
         assert all(one.endswith("T19:30:00.000Z") for one in schedule["next"])
-        assert {one["state"] for one in ask(server, ASKED[0])["cards"]} <= {"good", "attend"}
+        cards = ask(server, ASKED[0])["cards"]
+        assert {one["state"] for one in cards} <= {"good", "attend"}
+        (statistics,) = [one["says"] for one in cards if one["name"] == "statistics"]
+        assert statistics.startswith("No table was analyzed yet")
         done = order(server)
-        assert done["PRAGMA optimize"]["verdict"] == "done"
+        idle = done["PRAGMA optimize"]
+        assert (idle["verdict"], idle["reason"] != "") == ("skipped", True)
+        for one in done.values():
+            assert one["verdict"] == "skipped" or one["before"] != one["after"], one
         history = ask(server, ASKED[2])
         (run,) = history["runs"]
-        assert run["kind"] == "optimize database"
+        assert run["kind"] == "optimize-database"
         assert run["ended"] is not None
         assert {one["action"] for one in run["actions"]} == done.keys()
 
@@ -130,6 +140,9 @@ def test_mc2_the_operator_mends_what_real_play_lacks(
         (entry,) = ask(server, ASKED[2])["ledger"]
         assert (entry["change"], entry["verdict"]) == (lacking["mend"], "done")
         assert 0 < entry["after_ms"] < entry["before_ms"]
+        assert entry["before_ms"] == round(entry["before_ms"], 3)
+        assert made["before"].startswith("median ")
+        assert "median" in made["reason"]
         useless = order(server, {"index": {"table": "assets", "columns": ["width"]}})
         (verdict,) = [one["verdict"] for one in useless.values()]
         assert verdict == "reverted"

@@ -53,6 +53,29 @@ def test_every_observation_is_counted_once_and_below_its_bound(seconds: list[flo
     assert all(first[1] <= second[1] for first, second in pairwise(buckets))
 
 
+@given(st.lists(st.floats(min_value=0, max_value=100), min_size=1))
+def test_a_quantile_is_never_longer_than_what_was_seen(seconds: list[float]) -> None:
+    histogram = Histogram()
+    for one in seconds:
+        histogram.observe(one)
+    whole = Histogram()
+    whole.add(histogram)
+    assert whole.longest_seconds == max(seconds)
+    found = [whole.quantile(share) for share in (0.5, 0.95, 0.99, 1.0)]
+    assert found == sorted(found)
+    assert found[-1] <= max(seconds)
+
+
+def test_what_took_no_time_is_not_read_from_the_first_bucket() -> None:
+    histogram = Histogram()
+    for _ in range(99):
+        histogram.observe(0.0)
+    assert histogram.quantile(0.99) == 0.0
+    histogram.observe(3.0)
+    assert histogram.quantile(0.99) == 0.0
+    assert 2.0 < histogram.quantile(1.0) <= 3.0
+
+
 def test_a_family_keeps_its_members_apart_and_their_number_bounded() -> None:
     family = Family()
     with family.time("a", "b"):

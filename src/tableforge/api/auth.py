@@ -14,6 +14,9 @@ from tableforge.library.sessions import SESSION_COOKIE, Session
 ADMIN_ONLY = "Only the bearer of the server's ADMIN_TOKEN may do this."
 ADMIN_MEND = "Send that token as `Authorization: Bearer`, with the session in the cookie."
 
+ADMIN_SET = "Send the value of ADMIN_TOKEN, which whoever runs this server has set."
+ADMIN_KEPT = "Send what stands in the file `admin-token` of the server's data folder."
+
 
 async def signed_in(request: Caller, *, bearer: bool = True) -> Session:
     """The session of the caller, by cookie or (unless that is somebody else's) bearer token; raises Unauthorized."""
@@ -52,7 +55,12 @@ async def require_admin(request: Caller) -> None:
     if same_secret(said, house.admin_token):
         return
     if said:
-        await house.sessions.authenticate(said)
+        try:
+            await house.sessions.authenticate(said)
+        except Unauthorized as unknown:
+            where = ADMIN_SET if house.settings.access.admin_token is not None else ADMIN_KEPT
+            why = "The bearer token is neither the operator's nor that of a session."
+            raise Unauthorized("Nothing was done.", why, where) from unknown
     elif await signed_in_if_known(request) is None:
         raise Unauthorized("Nothing was done.", ADMIN_ONLY, ADMIN_MEND)
     raise Forbidden("Nothing was done.", ADMIN_ONLY, ADMIN_MEND)

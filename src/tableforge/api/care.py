@@ -20,7 +20,7 @@ from tableforge.errors import Forbidden, Malformed, Unavailable
 
 TIMES = 5
 
-Name = Annotated[str, Meta(min_length=1, max_length=63, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)")]
 
 
 class IndexWish(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,7 +159,7 @@ async def optimization_history(request: Caller) -> History:
             LedgerLine(
                 moment(one.at),
                 *(one.change, one.index, one.table, one.statement),
-                *(one.before_ms, one.after_ms, one.verdict, one.reason),
+                *(round(one.before_ms, 3), round(one.after_ms, 3), one.verdict, one.reason),
             )
             for one in entries
         ],

@@ -86,6 +86,7 @@ class SlowQuery(Struct, frozen=True):
     mean_ms: float
     p95_ms: float
     slowest_ms: float
+    slowest_lately_ms: float
     slow_count: int
     runs: Sequence[SlowRun]
     blockers: Sequence[Blocker]
@@ -137,6 +138,7 @@ def query_of(slow: Slow) -> SlowQuery:
         mean_ms=figures.mean_ms,
         p95_ms=figures.p95_ms,
         slowest_ms=figures.slowest_ms,
+        slowest_lately_ms=figures.slowest_lately_ms,
         slow_count=slow.times,
         runs=[run_of(one) for one in slow.examples],
         blockers=list(blockers.values()),

@@ -12,7 +12,7 @@ from tableforge.errors import TableForgeError
 from tableforge.library.retention import Retention
 from tableforge.library.runs import Action
 
-OPTIMIZE = "optimize database"
+OPTIMIZE = "optimize-database"
 MAINTENANCE = "maintenance"
 MAINTAIN_SECONDS = 1_800.0
 FORGET_SECONDS = 300.0

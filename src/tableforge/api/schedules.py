@@ -98,9 +98,11 @@ class Scheduler:
         if self._seen.get(one.kind, 0) >= due:
             return False
         if due <= self._started:
-            if one.kind not in await self._turns.taken():
+            passed = await self._turns.passed(one.kind)
+            if passed is None:
                 # The first server on this database: nothing was missed.
-                await self._turns.take(one.kind, due)
+                await self._turns.begin(one.kind, due)
+            if passed is None or passed >= due:
                 self._seen[one.kind] = due
                 return False
             if now < self._started + self._catch_up_seconds:

@@ -51,17 +51,19 @@ class Slots:
 
     async def take(self, *, background: bool) -> None:
         """Take a place, or wait for one; whoever is the game bounds that wait. Raises `DatabaseBusy` in the background."""
-        started = perf_counter()
+        waited = 0.0
         if not self._waiting[background] and self._is_open(background=background):
             self._admit(background=background)
         else:
+            started = perf_counter()
             try:
                 async with asyncio.timeout(self.within if background else None):
                     await self._wait(background=background)
             except TimeoutError as error:
                 COUNTERS.pool_refused += 1
                 raise self._busy() from error
-        self._waits[background].observe(perf_counter() - started)
+            waited = perf_counter() - started
+        self._waits[background].observe(waited)
 
     async def _wait(self, *, background: bool) -> None:
         waiters = self._waiting[background]

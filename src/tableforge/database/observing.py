@@ -80,7 +80,7 @@ class Example(Struct, frozen=True):
 
 
 class StatementFigures(Struct, frozen=True):
-    """What a statement has cost since the start, in milliseconds; `slowest_ms` within the last five to ten minutes."""
+    """What a statement has cost since the start, in milliseconds; `slowest_lately_ms` in the last five to ten minutes."""
 
     name: str
     count: int
@@ -91,6 +91,7 @@ class StatementFigures(Struct, frozen=True):
     p95_ms: float
     p99_ms: float
     slowest_ms: float
+    slowest_lately_ms: float
 
 
 class Slow(Struct, frozen=True):
@@ -372,18 +373,18 @@ class Observer:
         found = (self._figures_of(name, peak.lately(now)) for name, peak in peaks.items())
         return sorted(found, key=lambda one: -one.total_ms)
 
-    def _figures_of(self, name: str, slowest: float) -> StatementFigures:
-        return figures(name, STATEMENTS.of(name), ROWS.of(name), slowest)
+    def _figures_of(self, name: str, slowest_lately: float) -> StatementFigures:
+        return figures(name, STATEMENTS.of(name), ROWS.of(name), slowest_lately)
 
     def total(self) -> StatementFigures:
         """What all statements together have cost."""
         now = perf_counter()
-        whole, rows, slowest = Histogram(), 0, 0.0
+        whole, rows, lately = Histogram(), 0, 0.0
         for name, peak in self._peaks.copy().items():
             whole.add(STATEMENTS.of(name))
             rows += ROWS.of(name)
-            slowest = max(slowest, peak.lately(now))
-        return figures("all", whole, rows, slowest)
+            lately = max(lately, peak.lately(now))
+        return figures("all", whole, rows, lately)
 
     def slow(self) -> list[Slow]:
         """The statements that were slow, the latest first."""
@@ -463,7 +464,7 @@ def in_ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def figures(name: str, histogram: Histogram, rows: int, slowest: float) -> StatementFigures:
+def figures(name: str, histogram: Histogram, rows: int, slowest_lately: float) -> StatementFigures:
     """The figures that a histogram gives."""
     count = histogram.count
     return StatementFigures(
@@ -475,7 +476,8 @@ def figures(name: str, histogram: Histogram, rows: int, slowest: float) -> State
         p50_ms=in_ms(histogram.quantile(0.5)),
         p95_ms=in_ms(histogram.quantile(0.95)),
         p99_ms=in_ms(histogram.quantile(0.99)),
-        slowest_ms=in_ms(slowest),
+        slowest_ms=in_ms(histogram.longest_seconds),
+        slowest_lately_ms=in_ms(slowest_lately),
     )
 
 

@@ -48,7 +48,8 @@ def test_db17_every_run_counts_with_its_rows_also_those_that_failed() -> None:
         raise ValueError("no")
     (figures,) = seen.figures()
     assert (figures.name, figures.count, figures.rows) == ("unit.counted", 2, 4)
-    assert 0 < figures.p50_ms <= figures.p95_ms <= figures.p99_ms
+    assert 0 < figures.p50_ms <= figures.p95_ms <= figures.p99_ms <= figures.slowest_ms
+    assert figures.slowest_lately_ms == figures.slowest_ms
     assert figures.mean_ms == pytest.approx(figures.total_ms / 2, abs=0.001)
     assert seen.total().count == 2
     assert seen.slow() == []

@@ -105,12 +105,13 @@ class Cards(Struct, frozen=True):
 
 
 class PoolWaits(Struct, frozen=True):
-    """How long uses of one class waited for their connection, in milliseconds."""
+    """How long uses of one class waited for their connection, in milliseconds; those that found one free count as 0."""
 
     uses: int
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    longest_ms: float
 
 
 class PoolFigures(Struct, frozen=True):
@@ -154,7 +155,7 @@ def waits_of(use: str) -> PoolWaits:
     """The waits of one class."""
     histogram = POOL_WAITS.of(use)
     p50, p95, p99 = (in_ms(histogram.quantile(share)) for share in (0.5, 0.95, 0.99))
-    return PoolWaits(histogram.count, p50, p95, p99)
+    return PoolWaits(histogram.count, p50, p95, p99, in_ms(histogram.longest_seconds))
 
 
 def pool_figures(slots: Slots, *, idle: int, writes_waiting: int | None = None) -> PoolFigures:

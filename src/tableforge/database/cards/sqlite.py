@@ -185,7 +185,7 @@ def why(error: Exception) -> str:
     if "interrupted" in str(error):
         return f"It was not told within {CARD_SECONDS:g} s."
     if "no such table: sqlite_stat1" in str(error):
-        return "The tables were not analyzed yet."
+        return "SQLite knows the number of rows once tables are analyzed, which it does from 1000 rows on."
     if "no such table: dbstat" in str(error):
         return "This SQLite does not tell the sizes of tables."
     return f"The database says: {error}."

@@ -94,7 +94,7 @@ class Wish(NamedTuple):
 class Measure(NamedTuple):
     """Runs of one statement with values drawn from the table: times in milliseconds, and `work`, which noise does not touch.
 
-    `work` is pages on PostgreSQL, hundreds of steps of the virtual machine on SQLite, of all runs together.
+    `work` is pages on PostgreSQL, steps of the virtual machine on SQLite, of all runs together.
     """
 
     times: tuple[float, ...]
@@ -111,8 +111,14 @@ class Measure(NamedTuple):
         """In milliseconds."""
         return self.quantile(0.95)
 
+    @property
+    def median(self) -> float:
+        """In milliseconds."""
+        return self.quantile(0.5)
+
     def __str__(self) -> str:
-        return f"p95 {self.p95:.3g} ms, {self.work} {self.unit} in {len(self.times)} runs"
+        runs = f"{self.work} {self.unit} in {len(self.times)} runs together"
+        return f"median {self.median:.3g} ms (p95 {self.p95:.3g} ms), {runs}"
 
 
 HALF = 0.5
@@ -124,8 +130,21 @@ def helped(before: Measure, after: Measure) -> bool:
 
     Times alone would be decided by whatever else the machine does.
     """
-    faster = after.quantile(0.5) <= before.quantile(0.5) * HALF
-    return faster and after.work <= before.work * FEWER
+    return after.median <= before.median * HALF and after.work <= before.work * FEWER
+
+
+def judged(statement: str, before: Measure, after: Measure) -> str:
+    """Why an index stays or goes, in a sentence."""
+    found = (
+        f"median {before.median:.3g} to {after.median:.3g} ms,"
+        f" {before.work} to {after.work} {before.unit}"
+    )
+    if helped(before, after):
+        return f"{statement} is better for it: {found}."
+    return (
+        f"{statement} gained too little: {found}."
+        f" An index stays for half of the median and {1 - FEWER:.0%} fewer {before.unit}."
+    )
 
 
 class Entry(Struct, frozen=True):

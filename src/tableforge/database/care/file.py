@@ -14,6 +14,9 @@ SAMPLED_ROOMS = 100
 FREED_AT_ONCE = 500
 """Pages that one transaction gives back to the disk."""
 LEAST_ROWS = 1_000
+"""Tables with fewer rows are fast without statistics."""
+OPTIMIZE_ALL = 0xFFFF
+"""All that `PRAGMA optimize` does, and the bit to tell of it instead."""
 
 GAPS = """
 SELECT r.id, min(e.seq), max(e.seq), count(*) FROM
@@ -40,6 +43,14 @@ def has_rows(connection: sqlite3.Connection, table: str, least: int) -> bool:
         (least,),
     ).fetchone()[0]
     return bool(found >= least)
+
+
+def optimized(connection: sqlite3.Connection) -> list[str]:
+    """Let the database renew the statistics that it thinks are old; returns what it ran for that."""
+    meant = [str(row[0]) for row in connection.execute(f"PRAGMA optimize({OPTIMIZE_ALL})")]
+    if meant:
+        connection.execute("PRAGMA optimize").fetchall()
+    return meant
 
 
 def is_free(free: int, pages: int, share: float) -> bool:
@@ -106,10 +117,16 @@ def form_card(connection: sqlite3.Connection) -> tuple[Sequence[Finding], str]:
     ], f"{len(form.tables)} tables were looked at."
 
 
+def has_statistics(connection: sqlite3.Connection) -> bool:
+    """Whether any table was ever analyzed."""
+    question = "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'"
+    return connection.execute(question).fetchone() is not None
+
+
 def stale_tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Tables whose statistics are missing or far from their size, with what is wrong."""
     known: dict[str, int] = {}
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'").fetchone():
+    if has_statistics(connection):
         for table, stat in connection.execute(
             "SELECT tbl, stat FROM sqlite_stat1 WHERE stat IS NOT NULL"
         ):
@@ -127,6 +144,7 @@ def stale_tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
 
 def statistics_card(connection: sqlite3.Connection) -> tuple[Sequence[Finding], str]:
     """The card about the planner's statistics."""
+    is_analyzed = has_statistics(connection)
     found = [
         Finding(
             f"Table {table} has {what}.",
@@ -137,7 +155,11 @@ def statistics_card(connection: sqlite3.Connection) -> tuple[Sequence[Finding], 
         )
         for table, what in stale_tables(connection)
     ]
-    return found, "1 or more to look at." if found else "The planner's statistics are fresh."
+    if found:
+        return found, f"{len(found)} to look at."
+    if is_analyzed:
+        return found, "The planner's statistics are fresh."
+    return found, f"No table was analyzed yet; none has the {LEAST_ROWS} rows that would need it."
 
 
 def checked(connection: sqlite3.Connection, deadline: float) -> Outcome:

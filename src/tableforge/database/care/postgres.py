@@ -28,6 +28,7 @@ from tableforge.database.care import (
     cards,
     helped,
     is_read_only,
+    judged,
     schema,
 )
 from tableforge.database.care.cleaning import (
@@ -527,11 +528,10 @@ class PostgresCare:
         assert best is not None
         one, before, after = best
         await self._ledger.found(entry, one.name, before_ms=before.p95, after_ms=after.p95)
+        why = judged(one.name, before, after)
         if helped(before, after):
-            why = f"{one.name} is faster for it."
             await self._ledger.end(entry, "done", why)
             return Outcome(action, str(before), str(after), "done", why)
-        why = f"{one.name} did not get twice as fast: taken back."
         outcome = await self._take_back(connection, entry, candidate, before, why)
         return outcome._replace(after=str(after))
 

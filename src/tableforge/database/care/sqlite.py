@@ -26,6 +26,7 @@ from tableforge.database.care import (
     Wish,
     helped,
     is_read_only,
+    judged,
     schema,
 )
 from tableforge.database.care.file import (
@@ -39,6 +40,7 @@ from tableforge.database.care.file import (
     is_free,
     looked,
     needless,
+    optimized,
     slow,
     stale_tables,
     statistics_card,
@@ -57,8 +59,8 @@ BUILD_SECONDS = 5.0
 """The game's commits wait for as long as an index is built: one that takes longer is left to the operator."""
 CHECK_SECONDS = 30.0
 BUSY_SECONDS = 10.0
-LEAST_WORK = 10
-"""Hundreds of steps of a run; what costs less is not worth an index."""
+LEAST_WORK = 1_000
+"""Steps of a run; what costs less is not worth an index."""
 SAVES = 0.5
 INDEXES_AT_ONCE = 3
 STATEMENTS_AT_MOST = 80
@@ -392,13 +394,11 @@ class SqliteCare:
             )
         before, after, best = min(later, key=lambda one: one[1].work / one[0].work)
         await self._ledger.found(entry, best, before_ms=before.p95, after_ms=after.p95)
+        why = judged(best, before, after)
         if helped(before, after):
-            why = f"{best} is faster for it."
             await self._ledger.end(entry, "done", why)
             return Outcome(action, str(before), str(after), "done", why)
-        outcome = await self._take_back(
-            entry, candidate, before, f"{best} did not get twice as fast: taken back."
-        )
+        outcome = await self._take_back(entry, candidate, before, why)
         return outcome._replace(after=str(after))
 
     async def _take_back(
@@ -432,11 +432,11 @@ class SqliteCare:
             outcomes.append(
                 Outcome(f"ANALYZE {quoted(table)}", before, "fresh statistics", "done", "")
             )
-        await self._engine.transact(
-            lambda connection: connection.execute("PRAGMA optimize").fetchall()
-        )
-        why = "" if stale else "The statistics of no table are old."
-        return [*outcomes, Outcome("PRAGMA optimize", "", "", "done", why)]
+        meant = await self._engine.transact(optimized)
+        if meant:
+            return [*outcomes, Outcome("PRAGMA optimize", "", "; ".join(meant), "done", "")]
+        why = f"The database finds no {'other ' if stale else ''}table whose statistics are old."
+        return [*outcomes, Outcome("PRAGMA optimize", "", "", "skipped", why)]
 
     async def _freed(self, tell: Tell) -> Outcome:
         """Give free pages back to the disk, a few at a time; a small file that cannot is written anew once."""
@@ -504,22 +504,24 @@ class SqliteCare:
                 ).fetchone()
                 return row
 
-        before = wal.stat().st_size if wal.exists() else 0
+        def seen() -> tuple[str, int]:
+            held = wal.stat().st_size if wal.exists() else 0
+            return f"{held} bytes of log", path.stat().st_mtime_ns
+
+        before, touched = seen()
         try:
             busy, pages, moved = await asyncio.to_thread(run)
         except sqlite3.Error as error:
-            return Outcome(
-                "checkpoint", f"{before} bytes", "", "failed", f"The database says: {error}."
-            )
-        after = wal.stat().st_size if wal.exists() else 0
+            return Outcome("checkpoint", before, "", "failed", f"The database says: {error}.")
+        after, touched_last = seen()
+        if after == before and touched_last == touched:
+            why = "The log is empty." if pages <= 0 else "All of the log is in the file already."
+            if busy or moved < pages:
+                why = "Somebody was reading or writing; it goes with the next one."
+            return Outcome("checkpoint", before, after, "skipped", why)
         why = "Somebody was reading or writing; the rest goes with the next one." if busy else ""
-        return Outcome(
-            "checkpoint",
-            f"{before} bytes of log",
-            f"{after} bytes, {moved} of {pages} pages moved",
-            "done",
-            why,
-        )
+        told = f"{after}, {moved} of {pages} pages are in the file"
+        return Outcome("checkpoint", before, told, "done", why)
 
     async def maintain(self, tell: Tell, *, within_seconds: float) -> list[Outcome]:
         """See the contract."""

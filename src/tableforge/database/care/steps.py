@@ -23,7 +23,7 @@ from tableforge.database.care.schema import quoted
 
 RUNS = 11
 STEPS = 100
-"""How many steps of the machine count as one unit of work."""
+"""How many steps of the machine pass between two looks: work is counted in as many."""
 MEASURE_SECONDS = 5.0
 SAMPLE_ROWS = 20_000
 SAMPLE_BYTES = 32 * 2**20
@@ -236,7 +236,7 @@ class Reading:
             raise Unmeasurable(f"a run of it was refused ({type(error).__name__})") from None
         finally:
             connection.set_progress_handler(None, 0)
-        return Measure(tuple(times), max(units, 1), f"times {STEPS} steps")
+        return Measure(tuple(times), max(units, 1) * STEPS, "steps of SQLite's machine")
 
 
 def copy_of(path: Path, tables: Sequence[str]) -> sqlite3.Connection:

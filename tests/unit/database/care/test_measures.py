@@ -2,7 +2,7 @@
 
 import pytest
 
-from tableforge.database.care import Measure, helped, is_read_only
+from tableforge.database.care import Measure, helped, is_read_only, judged
 
 
 def measured(*times: float, work: int) -> Measure:
@@ -19,6 +19,18 @@ def test_faster_alone_is_not_better_and_less_work_alone_is_not_either() -> None:
     before = measured(*[10.0] * 11, work=1_000)
     assert not helped(before, measured(*[1.0] * 11, work=1_000))
     assert not helped(before, measured(*[9.0] * 11, work=10))
+
+
+def test_what_decides_is_what_is_told() -> None:
+    before, after = measured(*[10.0] * 11, work=1_000), measured(*[1.0] * 11, work=100)
+    assert str(before) == "median 10 ms (p95 10 ms), 1000 pages in 11 runs together"
+    assert judged("room.find", before, after) == (
+        "room.find is better for it: median 10 to 1 ms, 1000 to 100 pages."
+    )
+    assert judged("room.find", before, before) == (
+        "room.find gained too little: median 10 to 10 ms, 1000 to 1000 pages."
+        " An index stays for half of the median and 20% fewer pages."
+    )
 
 
 @pytest.mark.parametrize(
