@@ -160,7 +160,9 @@ class MemoryShared:
         if token is not None and self._server.locks.get((region, key), (None,))[0] is token:
             del self._server.locks[region, key]
 
-    async def stats(self) -> Sequence[RegionStats]:
+    async def stats(self, regions: Iterable[str] = ()) -> Sequence[RegionStats]:
+        for region in regions:
+            self._counts.setdefault(region, [0, 0])
         kept = [
             (region, len(one.value))
             for (region, _), (one, until) in self._server.values.items()

@@ -18,10 +18,12 @@ from tableforge.cache import Condition, RegionStats, WhatIf
 from tableforge.cache.two_level import TwoLevelCache
 from tableforge.domain.visibility import visible_assets
 from tableforge.errors import Conflict, Forbidden, Gone, Malformed, NotFound, Unavailable
-from tableforge.library.runs import Action
+from tableforge.library.runs import Action, Verdict
 
 SETTLING_SECONDS: Final = 2.0
 """How long an order waits for the shared level to be told."""
+ASKING_SECONDS: Final = 10.0
+"""How long it may take to hear from the database which rooms were in use lately."""
 WARMED_ROOMS: Final = 500
 WARMED_AT_ONCE: Final = 4
 GAIN: Final = 0.02
@@ -161,18 +163,18 @@ async def clear_cache(request: Caller) -> Response[Actions | Started]:
 
     async def clear(tell: Tell) -> Sequence[Action]:
         if region is not None and key is not None:
-            known = cache.drop_key(region, key)
-            done = Action(
-                f"clear one key of {region}",
-                "in memory here" if known else "not in memory here",
-                "forgotten",
-                "done",
-                "",
-            )
-            return [await _settled(cache, done)]
+            return [await _settled(cache, _clear_key(cache, region, key))]
         return await _clear(cache, cache.regions if region is None else (region,))
 
-    return await house.orders.answer("clear cache", clear)
+    return await house.orders.answer("clear-cache", clear, alone=True)
+
+
+def _clear_key(cache: TwoLevelCache, region: str, key: str) -> Action:
+    action = f"clear one key of {region}"
+    if cache.drop_key(region, key):
+        return Action(action, "in memory here", "forgotten", "done", "")
+    nothing = "It was not in memory here; where others had it, it is forgotten."
+    return Action(action, "not in memory here", "was not in memory here", "done", nothing)
 
 
 async def _clear(cache: TwoLevelCache, regions: Sequence[str]) -> list[Action]:
@@ -197,9 +199,9 @@ async def _settled(cache: TwoLevelCache, action: Action) -> Action:
         return Action(
             action.action,
             action.before,
-            "forgotten here",
+            "forgotten here" if action.after == "forgotten" else action.after,
             action.verdict,
-            "Redis could not be told; that is made up for as soon as it can.",
+            f"{action.reason} Redis could not be told; that is made up for as soon as it can.".strip(),
         )
     return action
 
@@ -218,7 +220,7 @@ async def warm_cache(request: Caller) -> Response[Actions | Started]:
     async def warm(tell: Tell) -> Sequence[Action]:
         return await _warm(house, tell)
 
-    return await house.orders.answer("warm cache", warm)
+    return await house.orders.answer("warm-cache", warm)
 
 
 @post(
@@ -237,15 +239,17 @@ async def rebuild_cache(request: Caller) -> Response[Actions | Started]:
         tell("clearing")
         return [*await _clear(cache, cache.regions), *await _warm(house, tell)]
 
-    return await house.orders.answer("rebuild cache", rebuild)
+    return await house.orders.answer("rebuild-cache", rebuild, alone=True)
 
 
 async def _warm(house: House, tell: Tell) -> list[Action]:
     tell("looking for rooms of recent activity")
     held = house.rooms.engine.rooms_in_memory
-    rooms = list(
-        await house.caching.recent_rooms(min(WARMED_ROOMS, house.settings.rooms.in_memory))
-    )
+    try:
+        rooms = await _recent_rooms(house)
+    except Unavailable as unavailable:
+        why = unavailable.why or unavailable.what
+        return [Action("warm rooms", f"{held} in memory", f"{held} in memory", "failed", why)]
     if not rooms:
         nobody = "Nobody who was here lately has a seat in a room."
         return [Action("warm rooms", f"{held} in memory", f"{held} in memory", "skipped", nobody)]
@@ -267,11 +271,23 @@ async def _warm(house: House, tell: Tell) -> list[Action]:
 
     await asyncio.gather(*(work() for _ in range(WARMED_AT_ONCE)))
     after = f"{house.rooms.engine.rooms_in_memory} in memory"
-    verdict: Any = "failed" if failed else "done"
+    verdict: Verdict = "failed" if failed else "done"
     return [
         Action("warm rooms", f"{held} in memory", f"{after}, {done} looked at", verdict, failed),
         Action("warm pictures", "", f"what is known of {assets} of them was read", verdict, failed),
     ]
+
+
+async def _recent_rooms(house: House) -> Sequence[str]:
+    """Rooms to load; raises `Unavailable` for a database that does not answer, in less time than a request takes."""
+    at_most = min(WARMED_ROOMS, house.settings.rooms.in_memory)
+    try:
+        async with asyncio.timeout(ASKING_SECONDS):
+            return await house.caching.recent_rooms(at_most)
+    except TimeoutError as error:
+        raise Unavailable(
+            "Nothing was loaded.", "The database does not answer.", "Send the order again later."
+        ) from error
 
 
 async def _warm_room(house: House, room: str) -> int:
@@ -296,28 +312,24 @@ async def _warm_room(house: House, room: str) -> int:
 async def emergency_mode(request: Caller) -> Actions:
     """Serve from memory alone on all instances, with longer lives and old values, until it is ended or ends by itself.
 
-    Never sessions, roles or membership. It needs no database and no run: that it is there for their trouble is the point.
+    Never sessions, roles or membership. It waits for no database: that it is there for its trouble is the point.
     """
     await require_admin(request)
     order = await decoded(request, EmergencyOrder)
-    caching = house_of(request).caching
+    house = house_of(request)
+    caching = house.caching
     before = emergency_of(caching.cache)
-    if not order.enabled and not before.enabled:
-        why_not = await caching.emergency.order(0.0)
-        reason = (
-            why_not and f"It was off here; the others were told, the database was not: {why_not}"
-        )
-        return Actions(
-            [Action("emergency mode", "off", "off", "skipped", reason or "It was off already.")]
-        )
     why_not = await caching.emergency.order(order.minutes * 60 if order.enabled else 0.0)
     after = emergency_of(caching.cache)
-    reason = (
-        f"It is not in the database yet, so instances that start now do not know: {why_not}"
-        if why_not
-        else ""
-    )
-    return Actions([Action("emergency mode", _said(before), _said(after), "done", reason)])
+    reasons = ["It was off already."] if not order.enabled and not before.enabled else []
+    verdict: Verdict = "skipped" if reasons else "done"
+    if why_not:
+        reasons.append(
+            f"It holds here, and the others were told; instances that start now do not know, since the"
+            f" database could not be told: {why_not} It will be when it answers."
+        )
+    action = Action("emergency mode", _said(before), _said(after), verdict, " ".join(reasons))
+    return Actions(await house.orders.note("emergency-mode", [action], wait=not why_not))
 
 
 def _said(state: EmergencyState) -> str:
@@ -338,7 +350,7 @@ async def optimize_cache(request: Caller) -> Response[Actions | Started]:
     async def optimize(tell: Tell) -> Sequence[Action]:
         return await optimized(house.caching.cache)
 
-    return await house.orders.answer("optimize cache", optimize)
+    return await house.orders.answer("optimize-cache", optimize, alone=True)
 
 
 async def optimized(cache: TwoLevelCache) -> list[Action]:

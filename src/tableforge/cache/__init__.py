@@ -227,8 +227,8 @@ class Shared(Protocol):
         """Give the right back, in the background, if it is still ours."""
         ...
 
-    async def stats(self) -> Sequence[RegionStats]:
-        """Figures of each region that was used here; `loads` are its answers, their times those of the answers.
+    async def stats(self, regions: Iterable[str] = ()) -> Sequence[RegionStats]:
+        """Figures of these regions and of each other one that was used here; `loads` are its answers, their times those of the answers.
 
         Entries and bytes are those of all instances, estimated from a sample; 0 while it is away.
         """
@@ -246,7 +246,9 @@ class Condition(Struct, frozen=True, kw_only=True):
     """Its address without secrets."""
     state: Literal["closed", "open", "half-open"]
     trouble: str
-    """Why it is or was last not asked, without secrets; empty if it never was."""
+    """Why it is not asked, or takes no values, without secrets; empty while all is well."""
+    last_trouble: str = ""
+    """Why it was last not asked; empty if it never was."""
     failures: int
     """Requests of one turn that were not answered in time."""
     opened: int

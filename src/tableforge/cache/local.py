@@ -7,7 +7,8 @@ returns by its times and its position. Not for threads: it belongs to the event 
 from collections.abc import Mapping, Sequence
 from sys import getsizeof
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -28,8 +29,15 @@ from tableforge.config import Eviction
 CAUSES: Final = ("size", "expired", "dropped", "cleared")
 """Why a value left: room for another, its time, a change of what it was made of, an operator."""
 
-HASH_MASK: Final = 0xFFFFFF
-"""Which keys are in the sample is told by these bits of their hashes."""
+MARKS: Final = 1 << 24
+"""Which keys are in a sample is told by a number below this."""
+SPREAD: Final = 0x9E3779B1
+"""Knuth's multiplier: keys that differ in a digit only come to lie far from each other."""
+
+
+def mark_of(key: str) -> int:
+    """A number below `MARKS` that looks like chance and is the same in every process: Python's own hashes differ."""
+    return (crc32(key.encode(errors="replace")) * SPREAD & 0xFFFFFFFF) >> 8
 
 
 class Entry(Place):
@@ -38,6 +46,7 @@ class Entry(Place):
     __slots__ = (
         "bytes",
         "fresh",
+        "mark",
         "position",
         "region",
         "stale",
@@ -58,6 +67,7 @@ class Entry(Place):
         gone: float,
     ) -> None:
         super().__init__(key, gone)
+        self.mark = mark_of(key)
         self.region = region
         self.value = value
         self.position = position
@@ -105,16 +115,17 @@ class Region:
                 return entry
             self._remove(entry, "expired")
         self._asked += 1
-        if hash(key) & HASH_MASK < self._threshold:
-            self._sample(key)
+        mark = mark_of(key)
+        if mark < self._threshold:
+            self._sample(key, mark)
         return None
 
     def used(self, entry: Entry) -> None:
         """Note a use of what `look` returned."""
         self._asked += 1
         self._found += 1
-        if hash(entry.key) & HASH_MASK < self._threshold:
-            self._sample(entry.key)
+        if entry.mark < self._threshold:
+            self._sample(entry.key, entry.mark)
         self._order.used(entry)
 
     def look(self, key: str) -> Entry | None:
@@ -160,12 +171,12 @@ class Region:
         self._link(entry)
         return entry
 
-    def drop(self, key: str) -> bool:
+    def drop(self, key: str, cause: Literal["dropped", "cleared"] = "dropped") -> bool:
         """Forget a value; whether there was one."""
         entry = self._entries.get(key)
         if entry is None:
             return False
-        self.dropped(entry)
+        self._remove(entry, cause)
         return True
 
     def dropped(self, entry: Entry) -> None:
@@ -213,7 +224,7 @@ class Region:
         entry = self._entries[place.key]
         self._unlink(entry)
         self.evictions[cause] += 1
-        if cause != "size" and hash(entry.key) & HASH_MASK < self._threshold:
+        if cause != "size" and entry.mark < self._threshold:
             self._distances.forget(entry.key)
 
     def _link(self, entry: Entry) -> None:
@@ -247,18 +258,18 @@ class Region:
         rate = rate_for(places, WATCHED)
         self._sampled_for = places
         self._asked_before, self._found_before = self._asked, self._found
-        self._threshold = int(rate * (HASH_MASK + 1))
+        self._threshold = int(rate * MARKS)
         self._distances = StackDistances(places, rate)
         if self._guarded is not None:
             rate = rate_for(places, MINIATURE)
-            self._tried = int(rate * (HASH_MASK + 1))
+            self._tried = int(rate * MARKS)
             self._trials = Trials(places, rate, self._guarded.share)
 
-    def _sample(self, key: str) -> None:
+    def _sample(self, key: str, mark: int) -> None:
         asked, found = self._asked, self._found
         self._distances.ask(key, asked - self._asked_before, found - self._found_before)
         self._asked_before, self._found_before = asked, found
-        if self._guarded is not None and hash(key) & HASH_MASK < self._tried:
+        if self._guarded is not None and mark < self._tried:
             self._trials.ask(key)
             self._guarded.share = self._trials.share
 

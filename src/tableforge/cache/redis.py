@@ -4,10 +4,11 @@ All keys begin with `tableforge:cache:`; none of them is needed: whatever is los
 """
 
 import asyncio
+import math
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 import structlog
@@ -33,6 +34,9 @@ ASIDE_BYTES: Final = 128 << 10
 """Larger values are sealed and opened in a thread."""
 ASIDE_AT_MOST: Final = 8
 """Values that are being sealed there; what comes while there are more is not written."""
+
+REFUSED_SECONDS: Final = 60.0
+"""For so long after it, a refusal to take a value is told of."""
 
 UNLOCK: Final = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end
@@ -85,6 +89,7 @@ class RedisShared:
         self._locks: dict[tuple[str, str], bytes] = {}
         self._sealing: set[asyncio.Task[None]] = set()
         self._refusal = ""
+        self._refused_at = -math.inf
         self._lost = 0
         self._unreadable = 0
 
@@ -280,8 +285,10 @@ class RedisShared:
 
     # For people
 
-    async def stats(self) -> Sequence[RegionStats]:
+    async def stats(self, regions: Iterable[str] = ()) -> Sequence[RegionStats]:
         """See `Shared`."""
+        for region in regions:
+            self._of(region)
         regions = list(self._figures)
         sizes = await self._index.sizes(regions)
         return [self._stats(region, *sizes.get(region, (0, 0))) for region in regions]
@@ -309,11 +316,15 @@ class RedisShared:
 
     def condition(self) -> Condition:
         """See `Shared`."""
-        breaker = self._server.breaker
+        breaker, state = self._server.breaker, self._server.state
+        trouble = [self._server.trouble] if state != "closed" else []
+        if self._refused_at + REFUSED_SECONDS > monotonic():
+            trouble.append(self._refusal)
         return Condition(
             server=self._server.name,
-            state=self._server.state,
-            trouble="; ".join(filter(None, (self._server.trouble, self._refusal))),
+            state=state,
+            trouble="; ".join(trouble),
+            last_trouble="; ".join(filter(None, (self._server.trouble, self._refusal))),
             failures=breaker.failures,
             opened=breaker.opened,
             probes=breaker.probes,
@@ -332,4 +343,5 @@ class RedisShared:
         self._lost += 1
         if why and why != self._refusal:
             log.warning("the shared cache takes no values", server=self._server.name, reason=why)
-        self._refusal = why or self._refusal
+        if why:
+            self._refusal, self._refused_at = why, monotonic()

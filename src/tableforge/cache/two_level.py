@@ -228,7 +228,7 @@ class TwoLevelCache:
 
     def drop_key(self, region: str, key: str) -> bool:
         """Like `drop`, by the region's name; whether it was in memory here."""
-        here = self._regions[region].local.drop(key)
+        here = self._regions[region].local.drop(key, "cleared")
         self._loads.drop((region, key))
         self._tidings.drop(((region, key),), ())
         return here
@@ -247,7 +247,7 @@ class TwoLevelCache:
         if self._shared is None:
             return []
         found = []
-        for one in await self._shared.stats():
+        for one in await self._shared.stats(self._regions):
             region = self._regions.get(one.region)
             if region is not None:
                 bound = region.policy.shared_entries
@@ -371,7 +371,8 @@ class TwoLevelCache:
     async def stats(self) -> list[RegionStats]:
         """Each region on each level."""
         found = [self._stats(region) for region in self._regions.values()]
-        for one in await self._shared.stats() if self._shared is not None else ():
+        shared = await self._shared.stats(self._regions) if self._shared is not None else ()
+        for one in shared:
             region = self._regions.get(one.region)
             if region is not None:  # what it found need not have been of use
                 found.append(

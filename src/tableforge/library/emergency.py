@@ -15,10 +15,13 @@ import structlog
 from tableforge.database import Database, Statement
 from tableforge.errors import Unavailable
 from tableforge.library.notices import Notices
+from tableforge.library.runs import answered
 
 CACHE_MODE: Final = "cache_mode"
 """A notice: look at the order in the database."""
 LOOK_SECONDS: Final = 5.0
+WRITE_SECONDS: Final = 2.0
+"""How long whoever gives an order waits for the database to take it down."""
 
 READ = Statement("cache_mode.read", "SELECT until, ordered FROM cache_mode WHERE one = 1")
 WRITE = Statement(
@@ -71,10 +74,11 @@ class Emergency:
         self.heard(Order(now + seconds if seconds else 0.0, ordered))
         self._tell(self._order)
         try:
-            await self._write()
+            if await answered(self._write(), within=WRITE_SECONDS):
+                return ""
         except Unavailable as unavailable:
             return unavailable.why or unavailable.what
-        return ""
+        return f"It did not answer within {WRITE_SECONDS:g} seconds."
 
     def heard(self, order: Order) -> None:
         """An order came, from wherever; it holds unless a later one does."""

@@ -4,9 +4,10 @@ They are rows in the database, so that any instance can tell of a run that anoth
 not heard of any more ends as failed.
 """
 
+import asyncio
 import secrets
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -27,7 +28,11 @@ _COLUMNS_POSTGRES = (
     " extract(epoch FROM clock_timestamp() - seen)::float8, progress, actions"
 )
 
-BEGIN = Statement("run.begin", "INSERT INTO runs (id, kind, instance) VALUES (?, ?, ?)")
+BEGIN = Statement(
+    "run.begin",
+    "INSERT INTO runs (id, kind, instance) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    repeatable=True,
+)
 TELL = Statement(
     "run.tell",
     "UPDATE runs SET progress = ?2, seen = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?1",
@@ -101,6 +106,24 @@ def run_of(row: Row) -> Run:
     return Run(run_id, kind, instance, started, ended, progress, done)
 
 
+async def answered(asked: Coroutine[Any, Any, object], *, within: float) -> bool:
+    """Whether the database answered within so many seconds; raises what it raises. To give a question up takes no time here."""
+    task = asyncio.get_running_loop().create_task(asked)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=within)
+    finally:
+        task.add_done_callback(lambda one: one.cancelled() or one.exception())
+        task.cancel()
+    if done:
+        task.result()
+    return bool(done)
+
+
+def run_id() -> str:
+    """The id of another run."""
+    return secrets.token_hex(8)
+
+
 class Runs:
     """The repository of runs. Every method raises `DatabaseUnavailable`."""
 
@@ -108,9 +131,9 @@ class Runs:
         self._database = database
         self._instance = instance
 
-    async def begin(self, kind: str) -> str:
-        """Write down that a run begins, and return its id."""
-        run = secrets.token_hex(8)
+    async def begin(self, kind: str, run: str = "") -> str:
+        """Write down that a run begins, and return its id; once, however often it is tried with an id of `run_id`."""
+        run = run or run_id()
         await self._database.write(BEGIN, run, kind, self._instance)
         await self._database.write(PURGE, KEPT_SECONDS)
         return run
