@@ -19,7 +19,7 @@ from tableforge.errors import NotFound
 from tableforge.eventlog import EventLog, Facts
 from tableforge.eventlog.postgres import PostgresEventLog
 from tableforge.eventlog.sqlite import SqliteEventLog
-from tableforge.library.systems import Designs, Label
+from tableforge.library.systems import Design, Designs, Label
 from tests.contract.eventlog_contract import Writer
 from tests.local_cache import POLICIES, local_cache
 
@@ -286,22 +286,29 @@ async def test_lf3_designs_are_listed_own_first_then_public_each_once(database: 
 @pytest.mark.parametrize("database", ENGINES, indirect=True)
 async def test_lf4_versions_made_at_once_are_each_kept(database: Database) -> None:
     designs = Designs(database, local_cache(), POLICIES)
-
-    def label(number: int) -> Label:
-        return Label(name=f"Sea {number}", visibility="private", tags=())
-
-    first = await designs.add("system", "ada", label(0), b'{"number":0}')
-    await asyncio.gather(
-        *(
-            designs.revise("system", first.id, "ada", label(number), b'{"number":%d}' % number)
-            for number in range(1, 6)
-        )
+    first = await designs.add(
+        "system", "ada", Label(name="Sea ", visibility="public", tags=("sea",)), b"0"
     )
+
+    async def revise(number: int) -> tuple[Design, bytes]:
+        async def revised(present: Design) -> tuple[Label, bytes]:
+            before = await designs.version(present, present.version)
+            name = f"{present.name}{number}"
+            label = Label(name=name, visibility=present.visibility, tags=present.tags)
+            return label, before.data + str(number).encode()
+
+        return await designs.revise("system", first.id, "ada", revised)
+
+    made = await asyncio.gather(*(revise(number) for number in range(1, 6)))
     present = await designs.find("system", first.id, "ada")
     assert present.version == 6
-    documents = {await designs.document(present, version) for version in range(1, 7)}
-    assert documents == {b'{"number":%d}' % number for number in range(6)}
-    newest = await designs.document(present, 6)
-    assert present.name.encode()[-1:] == newest[-2:-1]
+    assert present in [design for design, _ in made]
+    assert sorted(design.version for design, _ in made) == [2, 3, 4, 5, 6]
+    versions = [await designs.version(present, number) for number in range(1, 7)]
+    newest = versions[-1].data.decode()
+    assert sorted(newest) == ["0", "1", "2", "3", "4", "5"]
+    for number, version in enumerate(versions, start=1):
+        assert version.data.decode() == newest[:number]
+        assert (version.name, version.tags) == (f"Sea {newest[1:number]}", ("sea",))
     with pytest.raises(NotFound):
-        await designs.document(present, 7)
+        await designs.version(present, 7)

@@ -1,6 +1,7 @@
 """Game systems, room templates, and rooms made of them, over REST (rules LF of `docs/spec.md`)."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,95 @@ def test_lf5_a_system_is_kept_in_versions_and_private_until_it_is_public(
     assert stranger.http.get("/api/systems", params={"tag": "se"}).json()["systems"] == []
 
 
+def test_lf4_what_a_further_system_leaves_out_stays_and_those_before_keep_their_names(
+    server: ServerProcess,
+) -> None:
+    maker, stranger = Person(server, "Ada"), Person(server, "Ilse")
+    first = maker.http.post("/api/systems", json={**SYSTEM, "visibility": "public"}).json()
+    address = f"/api/systems/{first['id']}"
+    second = maker.http.post(address, json={"decks": []}).json()
+    counted = {"version": 2, "newest": 2, "updated": second["updated"]}
+    assert second == {**first, "decks": [], **counted}
+    changed = {"name": "Salt", "tags": [], "visibility": "private"}
+    third = maker.http.post(address, json=changed).json()
+    assert third == {**second, **changed, "version": 3, "newest": 3, "updated": third["updated"]}
+    assert stranger.http.get(f"{address}?version=1").status_code == 404
+    seen = [maker.http.get(f"{address}?version={number}").json() for number in (1, 2, 3)]
+    now_true = {"newest": 3, "visibility": "private"}
+    assert seen == [{**one, **now_true} for one in (first, second, third)]
+    assert maker.http.get(address).json() == third
+    (line,) = maker.http.get("/api/systems", params={"q": "salt", "limit": "1"}).json()["systems"]
+    assert line == {key: third[key] for key in line}
+
+
+def test_lf4_what_a_further_template_leaves_out_stays(server: ServerProcess) -> None:
+    gm = Person(server, "Ada")
+    room, _ = gm.create_room("The Cellar")
+    wanted = {"room": room, "name": "Cellar", "tags": ["horror"], "visibility": "public"}
+    first = gm.http.post("/api/templates", json=wanted).json()
+    address = f"/api/templates/{first['id']}"
+    second = gm.http.post(address, json={"room": room}).json()
+    assert second == {**first, "version": 2, "newest": 2, "updated": second["updated"]}
+    third = gm.http.post(address, json={"room": room, "name": "Vault", "tags": []}).json()
+    assert (third["name"], third["tags"], third["visibility"]) == ("Vault", [], "public")
+    assert gm.http.get(f"{address}?version=2").json() == {**second, "newest": 3}
+
+
+def test_lf5_times_are_moments_and_defaults_are_filled_in(server: ServerProcess) -> None:
+    maker = Person(server, "Ada")
+    made = maker.http.post("/api/systems", json=SYSTEM).json()
+    for moment in (made["created"], made["updated"]):
+        assert moment.endswith("Z")
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(moment)) < timedelta(minutes=10)
+    might = {"key": "might", "name": "Might", "kind": "number", "default": 10}
+    assert made["attributes"][0] == {**might, "minimum": None, "maximum": None, "choices": []}
+    assert made["macros"][0]["visibility"] == "public"
+    bare = {"name": "Fate", "cards": [{"name": "Tide"}]}
+    again = maker.http.post(f"/api/systems/{made['id']}", json={"decks": [bare]}).json()
+    card = {"name": "Tide", "face": None, "back": None, "count": 1}
+    assert again["decks"] == [{"name": "Fate", "cards": [card]}]
+    assert again["sheets"][0]["fields"][1] == {
+        "attribute": None,
+        "macro": "hit",
+        "text": None,
+        "width": 12,
+    }
+    parts = {key: again[key] for key in ("attributes", "macros", "decks", "sheets", "extra")}
+    sent_back = maker.http.post(f"/api/systems/{made['id']}", json=parts)
+    assert {key: sent_back.json()[key] for key in parts} == parts
+
+
+def test_lf5_fields_and_parameters_that_there_are_not_are_refused(server: ServerProcess) -> None:
+    maker = Person(server, "Ada")
+    room, _ = maker.create_room("The Cellar")
+    template = {"room": room, "name": "Cellar"}
+    refused = []
+    for path, body in (("/api/systems", SYSTEM), ("/api/templates", template)):
+        made = maker.http.post(path, json=body).json()
+        address = f"{path}/{made['id']}"
+        refused += [maker.http.post(one, json={**body, "strange": 1}) for one in (path, address)]
+        refused += [maker.http.post(f"{one}?strange=1", json=body) for one in (path, address)]
+        refused += [maker.http.get(f"{one}?strange=1") for one in (path, address)]
+        assert maker.http.get(address).json()["newest"] == 1
+    assert len(refused) == 12
+    for answer in refused:
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+        assert "`strange`" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"name": "a\u0000b"},
         {"name": ""},
+        {"name": "Salt\n"},
+        {"tags": ["sea\n"]},
         {"tags": ["x" * 41]},
         {"tags": ["x"] * 21},
         {"macros": [{"key": "hit", "name": "Hit", "expression": "2d"}]},
         {"macros": [{"key": "hit", "name": "Hit", "expression": "1d6"}] * 2},
         {"attributes": [{"key": "Might", "name": "Might"}]},
+        {"attributes": [{"key": "might\n", "name": "Might"}]},
         {"attributes": [{"key": "might", "name": "Might", "kind": "choice"}]},
         {"attributes": [{"key": "might", "name": "Might", "default": "ten"}]},
         {"attributes": [{"key": "might", "name": "Might", "strange": 1}]},

@@ -5,23 +5,28 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import get, post
 from litestar.params import FromPath
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
 from tableforge.api.auth import signed_in
 from tableforge.api.body import decoded, queried
 from tableforge.api.caller import Caller
 from tableforge.api.documents import ROOM, documented
 from tableforge.api.house import house_of
+from tableforge.api.orders import moment
 from tableforge.domain.commands import PRINTABLE, Id, Name, Tag
 from tableforge.domain.state import Layout, Visibility
 from tableforge.errors import Conflict, Forbidden
 from tableforge.library.systems import (
     VERSIONS_MAX,
+    Attributes,
+    Decks,
     Design,
     DesignPage,
     GameSystem,
     Kind,
     Label,
+    Macros,
+    Sheets,
     checked,
     folded,
 )
@@ -30,7 +35,7 @@ from tableforge.protocol import codec
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
 
 
-class DesignQuery(Struct, frozen=True):
+class DesignQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which to list: a part of the name, a tag."""
 
     q: Annotated[str, Meta(max_length=80, pattern=PRINTABLE)] = ""
@@ -39,22 +44,44 @@ class DesignQuery(Struct, frozen=True):
     cursor: Annotated[str, Meta(max_length=64)] = ""
 
 
-class VersionQuery(Struct, frozen=True):
+class VersionQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which version; the newest unless said."""
 
     version: Annotated[int, Meta(ge=1, le=VERSIONS_MAX)] | None = None
 
 
-class NewSystem(GameSystem, frozen=True, kw_only=True, omit_defaults=True):
-    """A game system to keep: the first version of one, or a further one."""
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing is asked for by the query of what is sent."""
+
+
+class NewSystem(GameSystem, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A game system to keep: the first version of one."""
 
     name: Name
     tags: Tags = ()
     visibility: Visibility = "private"
 
 
-class NewTemplate(Struct, frozen=True):
-    """A template to make of the room as it is now: the first version of one, or a further one."""
+class ChangedLabel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a further version is to be found by; what is left out stays as in the newest one."""
+
+    name: Name | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
+    visibility: Visibility | UnsetType = UNSET
+
+
+class ChangedSystem(ChangedLabel, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A further version of a game system; what is left out stays as in the newest one."""
+
+    attributes: Attributes | UnsetType = UNSET
+    macros: Macros | UnsetType = UNSET
+    decks: Decks | UnsetType = UNSET
+    sheets: Sheets | UnsetType = UNSET
+    extra: dict[str, Any] | UnsetType = UNSET
+
+
+class NewTemplate(Struct, frozen=True, forbid_unknown_fields=True):
+    """A template to make of the room as it is now: the first version of one."""
 
     room: Id
     name: Name
@@ -62,9 +89,15 @@ class NewTemplate(Struct, frozen=True):
     visibility: Visibility = "private"
 
 
+class ChangedTemplate(ChangedLabel, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A further version of a template, of the room as it is now; what is left out stays as in the newest one."""
+
+    room: Id
+
+
 class DesignLine(Struct, frozen=True):
-    """A system or a template in a list; `mine` is whether the caller may make further versions. Times in milliseconds since
-    1970."""
+    """A system or a template in a list; `mine` is whether the caller may make further versions, `updated` when the newest
+    one was made."""
 
     id: str
     name: str
@@ -72,8 +105,8 @@ class DesignLine(Struct, frozen=True):
     tags: tuple[str, ...]
     version: int
     mine: bool
-    created_ms: int
-    updated_ms: int
+    created: str
+    updated: str
 
 
 class SystemPage(Struct, frozen=True):
@@ -90,8 +123,9 @@ class TemplatePage(Struct, frozen=True):
     next: str | None
 
 
-class SeenSystem(GameSystem, frozen=True, kw_only=True, omit_defaults=False):
-    """A game system with the document of one version; name, tags and visibility are the newest's."""
+class Seen(Struct, frozen=True, kw_only=True):
+    """One version of a design: `name`, `tags` and `updated` are that version's own, `visibility` and `created` the design's,
+    for all versions. `newest` is how many versions there are."""
 
     id: str
     name: str
@@ -100,24 +134,45 @@ class SeenSystem(GameSystem, frozen=True, kw_only=True, omit_defaults=False):
     version: int
     newest: int
     mine: bool
+    created: str
+    updated: str
 
 
-class SeenTemplate(Struct, frozen=True, kw_only=True):
-    """A template with what one version sets up; name, tags and visibility are the newest's."""
+class SeenSystem(Seen, frozen=True, kw_only=True):
+    """One version of a game system."""
 
-    id: str
-    name: str
-    visibility: Visibility
-    tags: tuple[str, ...]
-    version: int
-    newest: int
-    mine: bool
+    attributes: Attributes
+    macros: Macros
+    decks: Decks
+    sheets: Sheets
+    extra: dict[str, Any]
+
+
+class SeenTemplate(Seen, frozen=True, kw_only=True):
+    """One version of a template, and what it sets up."""
+
     layout: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
 
 def label_of(wanted: NewSystem | NewTemplate) -> Label:
     """What it is to be found by."""
     return Label(name=wanted.name, visibility=wanted.visibility, tags=folded(wanted.tags))
+
+
+def changed_label(wanted: ChangedLabel, present: Design) -> Label:
+    """What the version after this one is to be found by."""
+    return Label(
+        name=present.name if wanted.name is UNSET else wanted.name,
+        visibility=present.visibility if wanted.visibility is UNSET else wanted.visibility,
+        tags=present.tags if wanted.tags is UNSET else folded(wanted.tags),
+    )
+
+
+def changed_system(wanted: ChangedSystem, present: GameSystem) -> GameSystem:
+    """The document of the version after this one, checked."""
+    parts = {field: getattr(wanted, field) for field in GameSystem.__struct_fields__}
+    given = {field: part for field, part in parts.items() if part is not UNSET}
+    return checked(structs.replace(present, **given))
 
 
 def line_of(design: Design, user: str) -> DesignLine:
@@ -129,41 +184,26 @@ def line_of(design: Design, user: str) -> DesignLine:
         design.tags,
         design.version,
         design.owner == user,
-        design.created_ms,
-        design.updated_ms,
+        moment(design.created_ms / 1000),
+        moment(design.updated_ms / 1000),
     )
 
 
-def seen_system(design: Design, user: str, version: int, system: GameSystem) -> SeenSystem:
-    """A system as this user sees it."""
-    return SeenSystem(
-        id=design.id,
-        name=design.name,
-        visibility=design.visibility,
-        tags=design.tags,
-        version=version,
-        newest=design.version,
-        mine=design.owner == user,
-        attributes=system.attributes,
-        macros=system.macros,
-        decks=system.decks,
-        sheets=system.sheets,
-        extra=system.extra,
-    )
+def seen_system(design: Design, newest: int, user: str, document: bytes) -> SeenSystem:
+    """A system, as it was with one version, as this user sees it."""
+    line = structs.asdict(line_of(design, user))
+    return SeenSystem(newest=newest, **line, **structs.asdict(system_of(document)))
 
 
-def seen_template(design: Design, user: str, version: int, layout: bytes) -> SeenTemplate:
-    """A template as this user sees it."""
-    return SeenTemplate(
-        id=design.id,
-        name=design.name,
-        visibility=design.visibility,
-        tags=design.tags,
-        version=version,
-        newest=design.version,
-        mine=design.owner == user,
-        layout=Raw(layout),
-    )
+def system_of(document: bytes) -> GameSystem:
+    """The document of a system, read."""
+    return msgspec.json.decode(document, type=GameSystem)
+
+
+def seen_template(design: Design, newest: int, user: str, layout: bytes) -> SeenTemplate:
+    """A template, as it was with one version, as this user sees it."""
+    line = structs.asdict(line_of(design, user))
+    return SeenTemplate(newest=newest, **line, layout=Raw(layout))
 
 
 async def listed(request: Caller, kind: Kind) -> tuple[list[DesignLine], str | None]:
@@ -181,14 +221,21 @@ async def listed(request: Caller, kind: Kind) -> tuple[list[DesignLine], str | N
     return [line_of(design, session.user_id) for design in found.designs], found.next
 
 
-async def document_of(request: Caller, kind: Kind, key: str) -> tuple[Design, str, int, bytes]:
-    """A design with the document of the version that was asked for, and who asks."""
+async def document_of(request: Caller, kind: Kind, key: str) -> tuple[Design, int, str, bytes]:
+    """A design as it was with the version that was asked for, its newest version, who asks, and that version's document."""
     session = await signed_in(request)
     query = queried(request, VersionQuery)
     designs = house_of(request).designs
     design = await designs.find(kind, key, session.user_id)
-    version = query.version or design.version
-    return design, session.user_id, version, await designs.document(design, version)
+    version = await designs.version(design, query.version or design.version)
+    then = structs.replace(
+        design,
+        name=version.name,
+        tags=version.tags,
+        version=version.version,
+        updated_ms=version.created_ms,
+    )
+    return then, design.version, session.user_id, version.data
 
 
 def system_in(wanted: NewSystem) -> GameSystem:
@@ -209,11 +256,12 @@ async def create_system(request: Caller) -> SeenSystem:
     """Keep a game system: attributes, dice macros, decks and sheets."""
     session = await signed_in(request)
     wanted = await decoded(request, NewSystem)
-    system = system_in(wanted)
+    queried(request, NoQuery)
+    document = codec.encode(system_in(wanted))
     design = await house_of(request).designs.add(
-        "system", session.user_id, label_of(wanted), codec.encode(system)
+        "system", session.user_id, label_of(wanted), document
     )
-    return seen_system(design, session.user_id, design.version, system)
+    return seen_system(design, design.version, session.user_id, document)
 
 
 @get(
@@ -222,25 +270,31 @@ async def create_system(request: Caller) -> SeenSystem:
 )
 async def get_system(request: Caller, system: FromPath[str]) -> SeenSystem:
     """Read a game system, its newest version or another one."""
-    design, user, version, document = await document_of(request, "system", system)
-    return seen_system(design, user, version, msgspec.json.decode(document, type=GameSystem))
+    return seen_system(*await document_of(request, "system", system))
 
 
 @post(
     "/api/systems/{system:str}",
     opt=documented(
-        takes=NewSystem, gives={201: SeenSystem}, refuses=(*ROOM, Conflict), tag="system"
+        takes=ChangedSystem, gives={201: SeenSystem}, refuses=(*ROOM, Conflict), tag="system"
     ),
 )
 async def revise_system(request: Caller, system: FromPath[str]) -> SeenSystem:
-    """Make a further version of one's own game system; those before stay."""
+    """Make a further version of one's own game system; those before stay.
+
+    What is left out stays as in the newest one.
+    """
     session = await signed_in(request)
-    wanted = await decoded(request, NewSystem)
-    made = system_in(wanted)
-    design = await house_of(request).designs.revise(
-        "system", system, session.user_id, label_of(wanted), codec.encode(made)
-    )
-    return seen_system(design, session.user_id, design.version, made)
+    wanted = await decoded(request, ChangedSystem)
+    queried(request, NoQuery)
+    designs = house_of(request).designs
+
+    async def revised(present: Design) -> tuple[Label, bytes]:
+        before = system_of((await designs.version(present, present.version)).data)
+        return changed_label(wanted, present), codec.encode(changed_system(wanted, before))
+
+    design, document = await designs.revise("system", system, session.user_id, revised)
+    return seen_system(design, design.version, session.user_id, document)
 
 
 @get("/api/templates", opt=documented(query=DesignQuery, gives={200: TemplatePage}, tag="system"))
@@ -264,10 +318,11 @@ async def create_template(request: Caller) -> SeenTemplate:
     house = house_of(request)
     session = await signed_in(request)
     wanted = await decoded(request, NewTemplate)
+    queried(request, NoQuery)
     layout: Layout = await house.rooms.layout(wanted.room, session.user_id)
     document = codec.encode(layout)
     design = await house.designs.add("template", session.user_id, label_of(wanted), document)
-    return seen_template(design, session.user_id, design.version, document)
+    return seen_template(design, design.version, session.user_id, document)
 
 
 @get(
@@ -282,22 +337,28 @@ async def get_template(request: Caller, template: FromPath[str]) -> SeenTemplate
 @post(
     "/api/templates/{template:str}",
     opt=documented(
-        takes=NewTemplate,
+        takes=ChangedTemplate,
         gives={201: SeenTemplate},
         refuses=(*ROOM, Forbidden, Conflict),
         tag="system",
     ),
 )
 async def revise_template(request: Caller, template: FromPath[str]) -> SeenTemplate:
-    """Make a further version of one's own template of a room as it is now; those before stay."""
+    """Make a further version of one's own template of a room as it is now; those before stay.
+
+    What is left out stays as in the newest one.
+    """
     house = house_of(request)
     session = await signed_in(request)
-    wanted = await decoded(request, NewTemplate)
-    document = codec.encode(await house.rooms.layout(wanted.room, session.user_id))
-    design = await house.designs.revise(
-        "template", template, session.user_id, label_of(wanted), document
-    )
-    return seen_template(design, session.user_id, design.version, document)
+    wanted = await decoded(request, ChangedTemplate)
+    queried(request, NoQuery)
+    layout = codec.encode(await house.rooms.layout(wanted.room, session.user_id))
+
+    async def revised(present: Design) -> tuple[Label, bytes]:
+        return changed_label(wanted, present), layout
+
+    design, document = await house.designs.revise("template", template, session.user_id, revised)
+    return seen_template(design, design.version, session.user_id, document)
 
 
 ROUTES: Final[list[Any]] = [

@@ -49,8 +49,11 @@ class RoomSnapshot(Struct, frozen=True):
     data: bytes
 
 
-class AssetRow(Struct, frozen=True):
-    """What is known of a picture, by its id."""
+class Asset(Struct, frozen=True):
+    """An uploaded picture as it is kept: its id, its bytes' sha256 in hex and media type, its size in pixels and bytes.
+
+    `room` is None for the uploader's own.
+    """
 
     id: str
     digest: str
@@ -66,10 +69,14 @@ class AssetRow(Struct, frozen=True):
 
 
 class Document(Struct, frozen=True):
-    """A game system or a room's template as the library stores it (JSON), and its version."""
+    """A version of a game system or a room's template as the library stores it: what it was called, when it was made (in
+    milliseconds since 1970), and the JSON."""
 
     id: str
     version: int
+    name: str
+    tags: tuple[str, ...]
+    created_ms: int
     data: bytes
 
 
@@ -89,7 +96,7 @@ class Policies:
     room_states: Policy[RoomSnapshot]
     """By the room's id. Position: the log's offset. No tags: its epoch and server tell whether it is of the log's present
     life, and all it lacks is read from the log. Loading it anew would put an older one of the log's in its place."""
-    asset_metadata: Policy[AssetRow]
+    asset_metadata: Policy[Asset]
     """By the asset's id. Tags: `asset:<id>`."""
     game_system_templates: Policy[Document]
     """By `system:` or `template:` and the id, with the version where it is one. Tags: the same without the version."""
@@ -132,7 +139,7 @@ def policies(knobs: CacheKnobs) -> Policies:
         ),
         asset_metadata=Policy(
             region="asset_metadata",
-            kind=AssetRow,
+            kind=Asset,
             form=1,
             fresh=assets,
             stale=assets / 10,

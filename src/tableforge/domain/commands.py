@@ -10,9 +10,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tableforge.domain.state import Grid, Layer, Layout, Role, Visibility
 
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# Python's `$` matches before a line feed at the end as well, and JSON Schema does not know `\Z`: `$(?!\n)` means the end
+# of the text to both.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
 PROSE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
-COLOUR = r"^#[0-9a-fA-F]{6}$"
+COLOUR = r"^#[0-9a-fA-F]{6}$(?!\n)"
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=PRINTABLE)]

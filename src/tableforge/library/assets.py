@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from tableforge.cache import Built, Cache
-from tableforge.cache.policies import AssetRow, Policies, Rows
+from tableforge.cache.policies import Asset as Asset
+from tableforge.cache.policies import Policies, Rows
 from tableforge.database import Database, Row, Statement
 from tableforge.database.finding import Listing, listing, page
 from tableforge.errors import Malformed, NotFound, TooLarge
@@ -80,22 +81,6 @@ LIST_OF_ROOM = listing(
     owner="'!' || ?1",
     terms="asset_terms(uploader, room, tags, search)",
 )
-
-
-class Asset(Struct, frozen=True):
-    """An upload as it is kept; see `NewPicture` for the picture's own fields. `room` is None for the uploader's own."""
-
-    id: str
-    digest: str
-    kind: str
-    width: int
-    height: int
-    bytes: int
-    uploader: str
-    room: str | None
-    name: str
-    tags: tuple[str, ...]
-    created_ms: int
 
 
 class AssetPage(Struct, frozen=True):
@@ -231,16 +216,16 @@ class Assets:
         """Look an asset up; raises NotFound. Who may see it is not decided here."""
         asset_id = printable(asset_id)
 
-        async def load() -> Built[AssetRow] | None:
+        async def load() -> Built[Asset] | None:
             rows = await self._database.read(FIND_ASSET, asset_id)
-            return Built(AssetRow(*structs.astuple(asset_of(rows[0])))) if rows else None
+            return Built(asset_of(rows[0])) if rows else None
 
         found = None
         if len(asset_id) <= LONGEST_ID:
             found = await self._cache.get(self._rows, asset_id, load)
         if found is None:
             raise NotFound(NO_SUCH_ASSET)
-        return Asset(*structs.astuple(found))
+        return found
 
     async def uploaded_by(self, asset_id: str, user: str) -> bool:
         """Whether this user sent the asset; False as well for one that never was."""

@@ -6,12 +6,12 @@ exists for its owner alone, a public one for everybody.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from tableforge.cache import Built, Cache
 from tableforge.cache.policies import Document, Policies, Rows
@@ -34,13 +34,15 @@ VERSIONS_MAX: Final = 1_000
 DOCUMENT_BYTES: Final = 8 * 2**20
 CARDS_A_SYSTEM: Final = 5_000
 LISTED_AT_MOST: Final = 200
+REVISED_AT_ONCE: Final = 20
+"""How often a version is made again because another one came between."""
 
-Key = Annotated[str, Meta(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
+Key = Annotated[str, Meta(max_length=40, pattern=r"^[a-z][a-z0-9_]*$(?!\n)")]
 Figure = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Text = Annotated[str, Meta(max_length=1_000, pattern=PROSE)]
 
 
-class Attribute(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that a character has: `choices` for a choice, `minimum` and `maximum` for a number or a resource."""
 
     key: Key
@@ -52,7 +54,7 @@ class Attribute(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     choices: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
 
 
-class Macro(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Macro(Struct, frozen=True, forbid_unknown_fields=True):
     """A roll with a name; the expression is the table's own dice grammar."""
 
     key: Key
@@ -61,7 +63,7 @@ class Macro(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     visibility: Literal["public", "gm", "self"] = "public"
 
 
-class CardPlan(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class CardPlan(Struct, frozen=True, forbid_unknown_fields=True):
     """A card, `count` times; `face` and `back` are assets of whoever deals it."""
 
     name: Name
@@ -70,14 +72,14 @@ class CardPlan(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     count: Annotated[int, Meta(ge=1, le=1_000)] = 1
 
 
-class DeckPlan(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class DeckPlan(Struct, frozen=True, forbid_unknown_fields=True):
     """A deck to be made."""
 
     name: Name
     cards: Annotated[tuple[CardPlan, ...], Meta(max_length=1_000)] = ()
 
 
-class Field(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Field(Struct, frozen=True, forbid_unknown_fields=True):
     """A place on a sheet: an attribute or a macro by its key, or a text; `width` in twelfths of the sheet's."""
 
     attribute: Key | None = None
@@ -86,20 +88,26 @@ class Field(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     width: Annotated[int, Meta(ge=1, le=12)] = 12
 
 
-class Sheet(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Sheet(Struct, frozen=True, forbid_unknown_fields=True):
     """What a character sheet shows, in its order."""
 
     name: Name
     fields: Annotated[tuple[Field, ...], Meta(max_length=500)] = ()
 
 
-class GameSystem(Struct, frozen=True, omit_defaults=True):
+Attributes = Annotated[tuple[Attribute, ...], Meta(max_length=500)]
+Macros = Annotated[tuple[Macro, ...], Meta(max_length=500)]
+Decks = Annotated[tuple[DeckPlan, ...], Meta(max_length=50)]
+Sheets = Annotated[tuple[Sheet, ...], Meta(max_length=50)]
+
+
+class GameSystem(Struct, frozen=True):
     """The document of a system. `extra` is bounded JSON that clients agree on."""
 
-    attributes: Annotated[tuple[Attribute, ...], Meta(max_length=500)] = ()
-    macros: Annotated[tuple[Macro, ...], Meta(max_length=500)] = ()
-    decks: Annotated[tuple[DeckPlan, ...], Meta(max_length=50)] = ()
-    sheets: Annotated[tuple[Sheet, ...], Meta(max_length=50)] = ()
+    attributes: Attributes = ()
+    macros: Macros = ()
+    decks: Decks = ()
+    sheets: Sheets = ()
     extra: dict[str, Any] = {}
 
 
@@ -118,7 +126,7 @@ class Design(Struct, frozen=True):
 
 
 class Label(Struct, frozen=True, kw_only=True):
-    """What a design is found by; goes with the newest version."""
+    """What a design is found by: name and tags of its newest version, and who may see all of them."""
 
     name: str
     visibility: Visibility
@@ -149,13 +157,13 @@ INSERT = Statement(
 )
 REVISE = Statement(
     "design.revise",
-    "UPDATE designs SET name = ?4, visibility = ?5, tags = ?6, updated_ms = ?7, search = ?8, version = version + 1"  # noqa: S608 - a bound
-    f" WHERE id = ?1 AND kind = ?2 AND owner = ?3 AND version < {VERSIONS_MAX}",
+    "UPDATE designs SET name = ?4, visibility = ?5, tags = ?6, updated_ms = ?7, search = ?8, version = version + 1"
+    " WHERE id = ?1 AND kind = ?2 AND owner = ?3 AND version = ?9",
 )
 INSERT_VERSION = Statement(
     "design.insert_version",
-    "INSERT INTO design_versions (design, version, form, data, created_ms)"
-    " SELECT id, version, CAST(?3 AS INTEGER), CAST(?4 AS TEXT), updated_ms FROM designs"
+    "INSERT INTO design_versions (design, version, name, tags, form, data, created_ms)"
+    " SELECT id, version, name, tags, CAST(?3 AS INTEGER), CAST(?4 AS TEXT), updated_ms FROM designs"
     " WHERE id = ?1 AND owner = ?2"
     " ON CONFLICT DO NOTHING",
 )
@@ -165,7 +173,7 @@ FIND = Statement(
 )
 FIND_VERSION = Statement(
     "design.find_version",
-    "SELECT form, data FROM design_versions WHERE design = ? AND version = ?",
+    "SELECT form, name, tags, created_ms, data FROM design_versions WHERE design = ? AND version = ?",
 )
 
 
@@ -186,6 +194,8 @@ PUBLIC = listing(
     owner="'!' || ?2 || ?1",
     terms=TERMS,
 )
+
+Revised = Callable[[Design], Awaitable[tuple[Label, bytes]]]
 
 WORDS: Final[dict[Kind, str]] = {"system": "game system", "template": "template"}
 _layout = msgspec.json.Decoder(Layout)
@@ -234,33 +244,48 @@ class Designs:
         return Design(design, kind, owner, label.name, label.visibility, label.tags, 1, now, now)
 
     async def revise(
-        self, kind: Kind, design: str, user: str, label: Label, document: bytes
-    ) -> Design:
-        """Make a further version; those before stay. Raises NotFound for who may not see it, Forbidden for who does not
-        own it, TooLarge, Conflict at the last version that may be."""
-        present = await self.find(kind, design, user)
-        if present.owner != user:
-            raise Forbidden(
-                f"The {WORDS[kind]} was not changed.",
-                "It is somebody else's.",
-                "Make one of your own of it.",
+        self, kind: Kind, design: str, user: str, revised: Revised
+    ) -> tuple[Design, bytes]:
+        """Make a further version and return it; those before stay. `revised` makes it of the newest one, again for each that
+        comes between.
+
+        Raises NotFound for who may not see it, Forbidden for who does not own it, TooLarge, Conflict at the last version
+        that may be or among too many made at once.
+        """
+        not_changed = f"The {WORDS[kind]} was not changed."
+        for _ in range(REVISED_AT_ONCE):
+            present = await self.find(kind, design, user)
+            if present.owner != user:
+                raise Forbidden(
+                    not_changed, "It is somebody else's.", "Make one of your own of it."
+                )
+            if present.version >= VERSIONS_MAX:
+                raise Conflict(
+                    not_changed,
+                    f"It has {VERSIONS_MAX} versions, which is as many as may be.",
+                    "Make another one of it.",
+                )
+            label, document = await revised(present)
+            refuse_large(kind, document)
+            now = int(self._clock() * 1000)
+            counts = await self._database.write_all(
+                [
+                    (REVISE, (design, kind, user, *columns_of(label, now), present.version)),
+                    version_step(design, user, document),
+                ]
             )
-        refuse_large(kind, document)
-        now = int(self._clock() * 1000)
-        counts = await self._database.write_all(
-            [
-                (REVISE, (design, kind, user, *columns_of(label, now))),
-                version_step(design, user, document),
-            ]
+            if counts[0]:
+                self._cache.drop_tag(owned_by(kind, user), PUBLIC_ONES)
+                made = structs.replace(
+                    present,
+                    **structs.asdict(label),
+                    version=present.version + 1,
+                    updated_ms=now,
+                )
+                return made, document
+        raise Conflict(
+            not_changed, "Too many versions of it are being made at once.", "Send it again."
         )
-        if not counts[0]:
-            raise Conflict(
-                f"The {WORDS[kind]} was not changed.",
-                f"It has {VERSIONS_MAX} versions, which is as many as may be.",
-                "Make another one of it.",
-            )
-        self._cache.drop_tag(owned_by(kind, user), PUBLIC_ONES)
-        return await self.find(kind, design, user)
 
     async def find(self, kind: Kind, design: str, user: str) -> Design:
         """Look one up; raises NotFound for who may not see it, as for one that never was."""
@@ -270,21 +295,22 @@ class Designs:
             raise NotFound(f"There is no such {WORDS[kind]}.", "", "Take an id from the list.")
         return found
 
-    async def document(self, design: Design, version: int) -> bytes:
-        """The document of a version, JSON; raises NotFound."""
+    async def version(self, design: Design, version: int) -> Document:
+        """One of its versions; raises NotFound."""
 
         async def load() -> Built[Document] | None:
             rows = await self._database.read(FIND_VERSION, design.id, version)
             if not rows:
                 return None
-            form, data = rows[0]
+            form, name, tags, created_ms, data = rows[0]
             if form > FORM:
                 raise Unavailable(
                     f"The {WORDS[design.kind]} was not read.",
                     "A later version of TableForge wrote it.",
                     "Have this server brought up to that version.",
                 )
-            return Built(Document(design.id, version, str(data).encode()))
+            known = (name, tuple(json.loads(tags)), created_ms)
+            return Built(Document(design.id, version, *known, str(data).encode()))
 
         # One that is not there yet may come: what is missing is not remembered.
         found = None
@@ -297,12 +323,12 @@ class Designs:
                 f"Its newest is {design.version}.",
                 "Ask for one from 1 on.",
             )
-        return found.data
+        return found
 
     async def layout(self, template: str, user: str) -> Layout:
         """The newest version of a template, to make a room of; raises NotFound."""
         design = await self.find("template", template, user)
-        return _layout.decode(await self.document(design, design.version))
+        return _layout.decode((await self.version(design, design.version)).data)
 
     async def listed(
         self, kind: Kind, user: str, *, text: str = "", tag: str = "", limit: int, cursor: str = ""
@@ -460,8 +486,8 @@ def default_of(value: object) -> str:
 
 def once(keys: Sequence[str], where: str) -> frozenset[str]:
     """The keys, each of which may be there once."""
-    if len(set(keys)) < len(keys) or not all(key.isprintable() for key in keys):
-        raise refusal(f"A key among the {where} comes twice, or has a line break behind it.")
+    if len(set(keys)) < len(keys):
+        raise refusal(f"A key among the {where} comes twice.")
     return frozenset(keys)
 
 

@@ -199,10 +199,9 @@ class Made:
         """Rows of `design_versions`: each design's only one."""
         system = codec.encode(SYSTEM).decode()
         layout = codec.encode(LAYOUT).decode()
-        for number in range(self._amounts.designs):
-            document = layout if number % 2 else system
-            at = FIRST_MS + number * STEP_MS
-            yield self.key("design", number), 1, FORM, document, at
+        for key, kind, _, name, _, _, tags, version, created_ms, _ in self.designs():
+            document = layout if kind == "template" else system
+            yield key, version, name, tags, FORM, document, created_ms
 
     def rooms(self) -> Iterator[WholeRoom]:
         """Rooms with a GM and some players; three in ten are public, one in fifty is deleted."""

@@ -79,7 +79,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("id", "kind", "owner", "name", "search", "visibility", "tags", "version", "created_ms"),
         "updated_ms",
     ),
-    "design_versions": ("design", "version", "form", "data", "created_ms"),
+    "design_versions": ("design", "version", "name", "tags", "form", "data", "created_ms"),
 }
 """What outlives a room, with the same columns in both databases; those that others refer to come first."""
 

@@ -15,10 +15,12 @@ CREATE TABLE designs (
 CREATE INDEX designs_owner ON designs (owner, kind, created_ms, id);
 CREATE INDEX designs_public ON designs (visibility, kind, created_ms, id);
 
--- Every version whole, as JSON of the form that `form` numbers.
+-- Every version whole: what it was called, and JSON of the form that `form` numbers.
 CREATE TABLE design_versions (
     design text NOT NULL REFERENCES designs (id),
     version bigint NOT NULL,
+    name text NOT NULL,
+    tags text NOT NULL,
     form integer NOT NULL,
     data text NOT NULL,
     created_ms bigint NOT NULL,

@@ -16,10 +16,12 @@ CREATE TABLE designs (
 CREATE INDEX designs_owner ON designs (owner, kind, created_ms, id);
 CREATE INDEX designs_public ON designs (visibility, kind, created_ms, id);
 
--- Every version whole, as JSON of the form that `form` numbers.
+-- Every version whole: what it was called, and JSON of the form that `form` numbers.
 CREATE TABLE design_versions (
     design TEXT NOT NULL REFERENCES designs (id),
     version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    tags TEXT NOT NULL,
     form INTEGER NOT NULL,
     data TEXT NOT NULL,
     created_ms INTEGER NOT NULL,
