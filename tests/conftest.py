@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TIME_BUDGET_SECONDS = {
     "unit": 20,
-    "contract": 60,
-    "machines": 20,
-    "project": 6,
+    "contract": 120,
+    "machines": 30,
+    "project": 10,
     "simulation": 90,
     "integration": 720,
     "browser": 300,
