@@ -519,7 +519,9 @@ class SqliteCare:
             if busy or moved < pages:
                 why = "Somebody was reading or writing; it goes with the next one."
             return Outcome("checkpoint", before, after, "skipped", why)
-        why = "Somebody was reading or writing; the rest goes with the next one." if busy else ""
+        why = "The log keeps its room on the disk for what comes next." if after == before else ""
+        if busy:
+            why = "Somebody was reading or writing; the rest goes with the next one."
         told = f"{after}, {moved} of {pages} pages are in the file"
         return Outcome("checkpoint", before, told, "done", why)
 
