@@ -70,8 +70,17 @@ class Orders:
     An order that is `alone` needs no database: it is carried out though its run cannot be taken down, which is made up for.
     """
 
-    def __init__(self, runs: Runs, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        *,
+        record_seconds: float = RECORD_SECONDS,
+        late_seconds: float = LATE_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.runs = runs
+        self._record_seconds = record_seconds
+        self._late_seconds = late_seconds
         self._clock = clock
         self._under_way: dict[str, asyncio.Task[Sequence[Action]] | None] = {}
         self._late: deque[Late] = deque(maxlen=LATE_AT_MOST)
@@ -177,15 +186,15 @@ class Orders:
             try:
                 await self._write(over)
             except TableForgeError:
-                await asyncio.sleep(LATE_SECONDS)
+                await asyncio.sleep(self._late_seconds)
                 continue
             if self._late and self._late[0] is over:
                 self._late.popleft()
 
     async def _in_time(self, asked: Coroutine[Any, Any, object]) -> bool:
-        """Whether the database did what it was asked, within `RECORD_SECONDS`."""
+        """Whether the database did what it was asked, within `record_seconds`."""
         try:
-            return await answered(asked, within=RECORD_SECONDS)
+            return await answered(asked, within=self._record_seconds)
         except TableForgeError:
             return False
 

@@ -6,9 +6,8 @@ from functools import cache
 import pytest
 
 from tableforge.bench.replay import LRU, OURS, STATIC, hit_ratio, models
-from tableforge.bench.traces import EVENING, GENERATORS, Step, Trace, traces
+from tableforge.bench.traces import EVENING, GENERATORS, Trace, traces
 from tableforge.cache.eviction import Guarded, Place, Trials
-from tests.unit.cache.hashed import Hashed
 
 STEPS = 30_000
 BELOW_LRU = 0.03
@@ -17,18 +16,8 @@ BELOW_LRU = 0.03
 
 @cache
 def made() -> dict[str, Trace]:
-    """All traces, with keys that are sampled alike in every run."""
-    return {trace.name: hashed(trace) for trace in traces(1, STEPS, STEPS)}
-
-
-def hashed(trace: Trace) -> Trace:
-    """The trace with keys of fixed hashes."""
-    known: dict[Step, Step] = {}
-    steps = [
-        known.get(step) or known.setdefault(step, step._replace(key=Hashed(step.key)))
-        for step in trace.steps
-    ]
-    return Trace(trace.name, trace.entries, steps)
+    """All traces."""
+    return {trace.name: trace for trace in traces(1, STEPS, STEPS)}
 
 
 @pytest.mark.parametrize("name", [EVENING, *GENERATORS])

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec import Struct
 
-from tableforge.cache.local import Entry, LocalLevel, Region, estimated_bytes
+from tableforge.cache.local import MARKS, Entry, LocalLevel, Region, estimated_bytes, mark_of
 
 Eviction = Literal["lru", "lfu", "ttl"]
 EVICTIONS: tuple[Eviction, ...] = ("lru", "lfu", "ttl")
 FOR_EVER = 1e9
 ROOM = 1 << 30
+MARKED = [192250, 2363986, 8224715]
 
 
 def put(region: Region, key: str, value: object = "value", **rest: object) -> Entry | None:
@@ -200,8 +201,17 @@ def test_each_cause_of_leaving_is_counted() -> None:
     put(things, "dropped", now=6.0)
     assert things.drop("dropped")
     assert not things.drop("dropped")
-    assert things.clear() == 1
-    assert things.evictions == {"size": 2, "expired": 1, "dropped": 1, "cleared": 1}
+    put(things, "named", now=6.0)
+    assert things.drop("named", "cleared")
+    assert things.clear() == len(things) + 1
+    assert things.evictions == {"size": 2, "expired": 1, "dropped": 1, "cleared": 2}
+
+
+def test_which_keys_are_sampled_is_the_same_in_every_process_and_spread_evenly() -> None:
+    assert [mark_of(key) for key in ("key:1", "room:\u00e4", "\ud800")] == MARKED
+    marks = sorted(mark_of(f"key:{number}") for number in range(20_000))
+    for tenth in range(1, 10):
+        assert marks[tenth * 2_000] == pytest.approx(tenth / 10 * MARKS, rel=0.1)
 
 
 def test_a_value_put_over_another_is_no_eviction_and_has_its_own_tags_alone() -> None:

@@ -70,6 +70,27 @@ async def test_ca1_the_shared_level_serves_whoever_starts_later(world: World) ->
 
 
 @in_its_own_time
+async def test_ca12_every_region_is_told_of_on_both_levels_before_it_was_asked_for(
+    world: World,
+) -> None:
+    cache = world.instance()
+    told = [(one.level, one.region) for one in await cache.stats()]
+    assert told == [
+        (level, region) for level in ("local", "shared") for region in ("things", "guarded")
+    ]
+
+
+@in_its_own_time
+async def test_ca12_a_key_that_is_cleared_counts_as_cleared(world: World) -> None:
+    cache, truth = world.instance(), Truth()
+    await number(cache, truth.load)
+    assert cache.drop_key("things", "k")
+    assert not cache.drop_key("things", "k")
+    (things, *_) = await cache.stats()
+    assert (things.evictions["dropped"], things.evictions["cleared"]) == (0, 1)
+
+
+@in_its_own_time
 async def test_ca1_a_value_from_the_shared_level_does_not_begin_its_life_anew(world: World) -> None:
     first, truth = world.instance(), Truth()
     await number(first, truth.load)

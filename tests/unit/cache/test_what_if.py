@@ -9,18 +9,17 @@ from tableforge.bench.replay import Lru, Model, Ours
 from tableforge.bench.traces import soon_again, zipf
 from tableforge.cache.local import LocalLevel
 from tableforge.cache.what_if import StackDistances
-from tests.unit.cache.hashed import Hashed
 
 STATED = 0.08
 FOR_EVER = 1e9
 
 
-def simulated(keys: list[Hashed], model: Model) -> float:
+def simulated(keys: list[str], model: Model) -> float:
     """The hit ratio of a cache."""
     return sum(model.ask(key) for key in keys) / len(keys)
 
 
-def loads(entries: int) -> dict[str, list[Hashed]]:
+def loads(entries: int) -> dict[str, list[str]]:
     """Smooth loads; on a cliff, as a loop just longer than the cache has one, stack distances do not tell what a guard hits."""
     made = {
         "zipf 0.8": zipf(Random(1), 10 * entries, 0.8),
@@ -28,8 +27,7 @@ def loads(entries: int) -> dict[str, list[Hashed]]:
         "soon again": soon_again(Random(1), entries),
     }
     return {
-        name: [Hashed(f"{name}:{key}") for key in islice(keys, 30 * entries)]
-        for name, keys in made.items()
+        name: [f"{name}:{key}" for key in islice(keys, 30 * entries)] for name, keys in made.items()
     }
 
 
