@@ -45,6 +45,7 @@ from tableforge.eventlog import (
 )
 from tableforge.eventlog.batch import (
     KEYS,
+    NAMES,
     OF_ONE_ROOM,
     STANDINGS,
     UNKNOWN,
@@ -259,13 +260,13 @@ class PostgresEventLog:
         self._prepared.clear()
 
     async def _ask(
-        self, connection: Connection, deadline: float, name: str, text: str, *params: Any
+        self, connection: Connection, deadline: float, text: str, *params: Any
     ) -> list[asyncpg.Record]:
         """Run a statement of the writer. Half of the patience at most: the rest is for another try elsewhere."""
         loop = asyncio.get_running_loop()
         within = max(0.05, min(self._database.patience_seconds / 2, deadline - loop.time()))
         with self._database.watch(
-            connection, name, text, params, settings=WRITER_SETTINGS
+            connection, NAMES[text], text, params, settings=WRITER_SETTINGS
         ) as watch:
             if not self._database.prepares:
                 rows = await connection.fetch(text, *params, timeout=within)
@@ -283,7 +284,7 @@ class PostgresEventLog:
         while batch.waiting:
             text, params = batch.begin_round()
             try:
-                rows = await self._ask(connection, deadline, "log_append", text, *params)
+                rows = await self._ask(connection, deadline, text, *params)
             except FAILURES as error:
                 if is_repeat(error) and asyncio.get_running_loop().time() < deadline:
                     batch.send_again()
@@ -324,7 +325,7 @@ class PostgresEventLog:
         if stale:
             ends = [asked[room].expected for room in stale]
             keys = [asked[room].key for room in stale]
-            rows = await self._ask(connection, deadline, "log_missed", STANDINGS, stale, ends, keys)
+            rows = await self._ask(connection, deadline, STANDINGS, stale, ends, keys)
             refused |= standings(rows)
         firsts = {chain[0]: room for room, chain in batch.chains.items()}
         batch.send_again()
@@ -342,7 +343,6 @@ class PostgresEventLog:
         rows = await self._ask(
             connection,
             deadline,
-            "log_find",
             KEYS,
             [entry.room for entry in entries],
             [entry.key for entry in entries],
