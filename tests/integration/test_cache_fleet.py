@@ -9,13 +9,15 @@ from typing import Any
 
 import httpx
 
-from tableforge.ops.servers import RedisServer
+from tableforge.ops.servers import PostgresServer, RedisServer
 from tests.fleet import ADMIN_TOKEN, fleet
 from tests.server_process import Person, ServerProcess
 
 CHANGES = 40
 READERS = 4
 DEADLINE = 30.0
+GIVEN_UP = 20.0
+"""Long before questions to a database that answers nothing are given up (30 s)."""
 KEPT = 300.0
 """CACHE_QUERY_RESULTS_TTL: what is shown much sooner was not waited for."""
 
@@ -183,6 +185,49 @@ async def test_ca10_ca12_orders_hold_for_every_instance_and_those_that_start_lat
         await asyncio.to_thread(order, third, "emergency-mode", enabled=False)
         for one in made.instances:
             await until(lambda one=one: not stats(one)["emergency"]["enabled"])  # type: ignore[misc]  # a default binds it
+
+
+def test_ca10_ca12_orders_are_carried_out_while_the_database_answers_nothing(
+    tmp_path: Path, new_postgres: Callable[..., PostgresServer], redis_url: str, redis_db: int
+) -> None:
+    postgres = new_postgres(durable=False)
+    with fleet(tmp_path, postgres.url, redis_url, 1, REDIS_PUB_SUB_DB=str(redis_db)) as made:
+        (server,) = made.instances
+        postgres.pause()
+        try:
+            told = {path: send(server, path) for path in ("emergency-mode", "clear")}
+        finally:
+            postgres.resume()
+        assert stats(server)["emergency"]["enabled"]
+        (begun,) = told["emergency-mode"]
+        assert begun["verdict"] == "done"
+        assert "the database could not be told" in begun["reason"]
+        for actions in told.values():
+            assert (
+                "The database does not answer, so no run tells of this yet" in actions[0]["reason"]
+            )
+        until_told = time.monotonic() + DEADLINE
+        while not {"emergency-mode", "clear-cache"} <= runs_over(server):
+            assert time.monotonic() < until_told
+            time.sleep(0.05)
+
+
+def send(server: ServerProcess, path: str) -> list[dict[str, Any]]:
+    """Give an order, whatever is away; its actions, and sooner than the database is given up."""
+    began = time.monotonic()
+    answer = httpx.post(f"{server.url}/api/admin/cache/{path}", headers=ADMIN, timeout=DEADLINE)
+    assert time.monotonic() - began < GIVEN_UP
+    assert answer.status_code == 200, answer.text
+    actions: list[dict[str, Any]] = answer.json()["actions"]
+    return actions
+
+
+def runs_over(server: ServerProcess) -> set[str]:
+    """The kinds of runs that the database knows to be over."""
+    answer = httpx.get(f"{server.url}/api/admin/optimize/history", headers=ADMIN, timeout=DEADLINE)
+    if answer.status_code == 503:
+        return set()
+    return {one["kind"] for one in answer.json()["runs"] if one["ended"]}
 
 
 async def test_ca8_changes_while_the_bus_is_gone_are_shown_and_none_is_missed_after_it(

@@ -72,6 +72,13 @@ def stats(server: ServerProcess) -> dict[str, Any]:
     return found
 
 
+def history(server: ServerProcess, kind: str) -> list[dict[str, Any]]:
+    """Runs of a kind that are over, the newest first."""
+    answer = httpx.get(f"{server.url}/api/admin/optimize/history", headers=ADMIN, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return [one for one in answer.json()["runs"] if one["kind"] == kind and one["ended"]]
+
+
 def level(server: ServerProcess, region: str, name: str = "local") -> dict[str, Any]:
     one: dict[str, Any]
     (one,) = (
@@ -157,6 +164,12 @@ def test_ca12_clearing_forgets_a_key_a_region_or_all(engine: ServerProcess) -> N
         assert held > 0
         actions = order(engine, "cache/clear", **body)
         assert all(action["verdict"] == "done" for action in actions)
+        if "key" in body:
+            (junk,) = actions
+            assert junk["after"] == "was not in memory here"
+            assert junk["reason"] == (
+                "It was not in memory here; where others had it, it is forgotten."
+            )
         assert level(engine, "query_results")["entries"] == (held if "key" in body else 0)
         assert rooms(engine, person) == ["The Salt Road"]
         assert (level(engine, "query_results")["loads"] > loads) is ("key" not in body)
@@ -207,6 +220,8 @@ def test_ca10_emergency_mode_is_begun_and_ended(engine: ServerProcess) -> None:
     assert (ended["after"], ended["verdict"]) == ("off", "done")
     (again,) = order(engine, "cache/emergency-mode", enabled=False)
     assert again["verdict"] == "skipped"
+    told = history(engine, "emergency-mode")[:4]
+    assert [one["actions"] for one in told] == [[again], [ended], [longer], [begun]]
 
 
 def test_ca10_emergency_mode_outlives_a_restart_and_ends_by_itself(engine: ServerProcess) -> None:
