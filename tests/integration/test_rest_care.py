@@ -77,6 +77,15 @@ def test_mc15_only_the_operator_asks_and_orders_and_says_it_right(tmp_path: Path
         assert ask(server, ASKED[2]) == {"runs": [], "ledger": []}
 
 
+def test_mc15_a_wrong_token_is_told_where_the_right_one_lies(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        wrong = {"authorization": "Bearer nobody"}
+        refused = httpx.post(f"{server.url}{OPTIMIZE}", headers=wrong, timeout=30)
+        assert refused.status_code == 401
+        assert "`admin-token`" in refused.json()["mend"]
+        assert (tmp_path / "data" / "admin-token").exists()
+
+
 def test_mc15_what_was_ordered_stands_in_the_history_and_what_comes_in_the_schedules(
     tmp_path: Path,
 ) -> None:

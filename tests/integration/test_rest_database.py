@@ -111,6 +111,11 @@ def test_db17_db18_db20_what_was_played_shows_in_figures_and_plans_and_never_by_
     assert stats["instance"] == "one"
     assert stats["latency"]["count"] >= sum(one["count"] for one in stats["statements"][:3])
     assert stats["pool"]["at_most"] >= stats["pool"]["reserve"] + 1
+    for one in (stats["latency"], *stats["statements"]):
+        assert one["p50_ms"] <= one["p95_ms"] <= one["p99_ms"] <= one["slowest_ms"], one
+    for use in ("game", "background"):
+        waits = stats["pool"][use]
+        assert waits["p99_ms"] <= waits["longest_ms"], waits
     assert stats["server"]["version"]
     assert {one["name"] for one in stats["tables"]} >= {"events", "users", "rooms"}
     assert stats["size"]["database_bytes"] > 10_000

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tableforge.database import DatabaseBusy
 from tableforge.database.admission import Slots
-from tableforge.telemetry import COUNTERS
+from tableforge.telemetry import COUNTERS, POOL_WAITS
 from tests.virtual_time import run
 
 
@@ -30,6 +30,18 @@ def test_db16_the_game_has_its_reserve_whatever_the_rest_does() -> None:
         await slots.take(background=False)
         await slots.take(background=False)
         assert (slots.taken, slots.taken_in_background, slots.waiting) == (5, 3, 0)
+
+    run(scene())
+
+
+def test_db16_whoever_finds_a_free_place_has_not_waited() -> None:
+    async def scene() -> None:
+        slots = Slots(high=2, reserve=1, within=1.0)
+        waits = POOL_WAITS.of("game")
+        uses, at_once = waits.count, waits.at_once
+        await slots.take(background=False)
+        await slots.take(background=False)
+        assert (waits.count - uses, waits.at_once - at_once) == (2, 2)
 
     run(scene())
 
