@@ -69,6 +69,7 @@ def test_mc15_only_the_operator_asks_and_orders_and_says_it_right(tmp_path: Path
             '{"index": {"table": "assets"}}',
             '{"index": {"table": "assets", "columns": []}}',
             '{"index": {"table": "assets; DROP TABLE assets", "columns": ["id"]}}',
+            '{"index": {"table": "assets\\n", "columns": ["id"]}}',
         ):
             wrong = httpx.post(f"{server.url}{OPTIMIZE}", headers=ADMIN, content=body, timeout=30)
             assert (wrong.status_code, wrong.json()["code"]) == (400, "malformed"), body
