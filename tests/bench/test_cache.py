@@ -1,6 +1,7 @@
 """`tableforge bench cache`: what it tells, when it counts as failed, and its loads."""
 
 import json
+import os
 import subprocess
 import sys
 from itertools import islice
@@ -105,6 +106,29 @@ def test_traces_are_the_same_for_the_same_seed() -> None:
     assert [trace.name for trace in once] == [EVENING, *GENERATORS]
     assert all(len(trace.steps) == 500 for trace in once)
     assert list(traces(8, 500, 500)) != once
+
+
+RATIOS = """
+from tableforge.bench.replay import Ours, hit_ratio
+from tableforge.bench.traces import traces
+print([hit_ratio(trace, Ours) for trace in traces(3, 8_000, 8_000)])
+"""
+
+
+def test_what_is_hit_is_the_same_in_every_process() -> None:
+    once, again = (
+        subprocess.run(
+            [sys.executable, "-c", RATIOS],
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        ).stdout
+        for hashes in ("1", "2")
+    )
+    assert once == again
+    assert len(json.loads(once)) == 1 + len(GENERATORS)
 
 
 def test_an_evening_asks_for_all_regions_and_changes_things() -> None:

@@ -99,7 +99,7 @@ class Policies:
     asset_metadata: Policy[Asset]
     """By the asset's id. Tags: `asset:<id>`."""
     game_system_templates: Policy[Document]
-    """By `system:` or `template:` and the id, with the version where it is one. Tags: the same without the version."""
+    """By `system:` or `template:`, the id and the version. Tags: the same without the version."""
     query_results: Policy[Rows]
     """By the digest of the question. Tags: whatever the answer depends on, as in `rooms_of:<user>` and `room:<id>`."""
     user_seats: Policy[Rows]
