@@ -546,7 +546,9 @@ async def test_mc1_the_servers_own_figures_are_used_where_it_keeps_them(
         planted = Planted(database, server.url)
         planted.run(*PLANTED, "ANALYZE", "CREATE EXTENSION pg_stat_statements")
         planted.run("CREATE EXTENSION amcheck")
-        planted.run(*["SELECT id FROM people WHERE town = 'a secret place'"] * 3)
+        planted.watch(OF_TOWN)
+        for _ in range(3):
+            await planted.database.read(OF_TOWN, "a secret place")
         (finding,) = await planted.findings("missing indexes")
         assert finding.mend == planted.create("people", "town")
         assert "3 calls" in finding.evidence
@@ -554,3 +556,43 @@ async def test_mc1_the_servers_own_figures_are_used_where_it_keeps_them(
         assert "secret" not in repr(finding)
         assert (await planted.optimize())[finding.mend].verdict == "done"
         assert (await planted.maintain())["check indexes"].verdict == "done"
+
+
+STEAL = """
+CREATE FUNCTION guest.steal() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN guest.take(); END $$
+"""
+TAKE = """
+CREATE FUNCTION guest.take() RETURNS int LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+    INSERT INTO guest.loot VALUES (current_user);
+    IF current_user = 'guest' THEN PERFORM pg_sleep(0.5); END IF;
+    RETURN 1;
+END $$
+"""
+
+
+async def test_mc16_what_another_user_has_run_is_neither_planned_nor_told(
+    new_postgres: Callable[..., PostgresServer],
+) -> None:
+    """To plan a text runs what it promises to be constant, with the rights of whoever plans."""
+    server = new_postgres(
+        durable=False, settings={"shared_preload_libraries": "pg_stat_statements"}
+    )
+    run_sql(server.url, "CREATE EXTENSION pg_stat_statements", "CREATE ROLE guest LOGIN")
+    run_sql(server.url, "CREATE SCHEMA guest AUTHORIZATION guest")
+    guest = server.url.replace("://tableforge@", "://guest@")
+    assert guest != server.url
+    taking = "SELECT guest.steal()"
+    run_sql(guest, "CREATE TABLE guest.loot (who text)", TAKE, STEAL, *[taking] * 3)
+    run_sql(server.url, f"/* the operator */ {taking}")
+    run_sql(server.url, "DELETE FROM guest.loot")
+    async with PostgresDatabase(DatabaseKnobs(url=server.url, pool_min=0), "one") as database:
+        await database.started()
+        planted = Planted(database, server.url)
+        said = [*(await planted.care.advice()), *(await planted.optimize()).values()]
+        assert "steal" not in repr(said)
+        assert await database.read(Statement("test.loot", "SELECT who FROM guest.loot")) == []
+        # Even a text that is known as ours changes nothing when it is planned.
+        planted.watch(Statement("test.stolen", taking))
+        await planted.care.advice()
+        await planted.optimize()
+        assert await database.read(Statement("test.loot", "SELECT who FROM guest.loot")) == []

@@ -45,6 +45,7 @@ from tableforge.database.care.ledger import Ledger
 from tableforge.database.care.plans import Candidate, Node, candidates, cost, tables
 from tableforge.database.care.schema import quoted
 from tableforge.database.care.trial import (
+    PARAMETERS,
     Drawn,
     Tried,
     best_of,
@@ -77,12 +78,12 @@ IN_PLACE = frozenset({"room_heads", "instances"})
 """Tables whose rows change in place all the time: another index would end that for its columns."""
 
 STATEMENTS = """
-SELECT 'query ' || queryid, query, calls, mean_exec_time FROM {schema}.pg_stat_statements s
+SELECT query, calls, mean_exec_time FROM {schema}.pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND query !~* '^\\s*(explain|create|drop|alter|vacuum|analyze|copy|set|show|begin|commit|rollback|prepare|deallocate)'
-    AND query !~ 'pg_catalog|pg_stat|pg_class|care_ledger'
-ORDER BY total_exec_time DESC LIMIT 50
+    AND userid = current_user::regrole AND toplevel AND query IS NOT NULL
+ORDER BY total_exec_time DESC LIMIT 500
 """
+"""Of this user alone. These texts are only compared with ours: others may have written them, so none is ever planned."""
 ROWS = """
 SELECT c.relname, greatest(c.reltuples, s.n_live_tup)::float8 FROM pg_class c
 LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
@@ -118,6 +119,11 @@ def definition(one: Candidate) -> str:
     """The statement that makes it."""
     columns = ", ".join(map(quoted, one.columns))
     return f"CREATE INDEX CONCURRENTLY {quoted(name_of(one))} ON {quoted(one.table)} ({columns})"
+
+
+def shape(text: str) -> str:
+    """What is equal for two texts that differ in white space and constants, for which the server writes parameters."""
+    return " ".join(PARAMETERS.sub("?", without_literals(text)).split())
 
 
 class PostgresCare:
@@ -230,7 +236,10 @@ class PostgresCare:
         return findings, f"{len(slow)} statements are slow, by {source}."
 
     async def _watched(self, connection: Connection) -> tuple[list[Watched], str]:
-        """The statements that cost most, by the server's figures where it keeps them, else by our own."""
+        """Our statements that cost most, by the server's figures where it keeps them, else by our own.
+
+        Never a text that the server tells: another program, or another user, may have put anything into it.
+        """
         own = list(self._statements())
         where = await connection.fetchval(
             "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
@@ -243,19 +252,13 @@ class PostgresCare:
             except asyncpg.PostgresError as error:
                 source += f" (pg_stat_statements cannot be read: {told(error)})"
             else:
-                texts = {" ".join(one.text.split()): one.name for one in own}
-                told_of = [
-                    Watched(
-                        texts.get(" ".join(text.split()), name),
-                        text,
-                        calls,
-                        mean,
-                        "pg_stat_statements",
-                    )
-                    for name, text, calls, mean in rows
+                figures = {shape(text): (calls, mean) for text, calls, mean in reversed(rows)}
+                own = [
+                    Watched(one.name, one.text, *figures[key], "pg_stat_statements")
+                    if (key := shape(one.text)) in figures
+                    else one
+                    for one in own
                 ]
-                known = {one.name for one in told_of}
-                own = [*told_of, *(one for one in own if one.name not in known)]
                 source = "pg_stat_statements and this instance's own figures"
         ordered = sorted(own, key=lambda one: -one.total_ms)
         return ordered[:STATEMENTS_AT_MOST], source
@@ -291,7 +294,7 @@ class PostgresCare:
                     source += TEMPORARY
                 continue
             except asyncpg.PostgresError:
-                continue  # pg_stat_statements' texts are not always statements, nor are all tables ours
+                continue  # what has run may not fit the tables any more
             if tried is not None and tried.after <= tried.before * SAVES:
                 name = name_of(tried.candidate)
                 finding = await self._finding(
