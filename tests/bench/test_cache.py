@@ -76,7 +76,7 @@ def test_what_is_met_is_not_missed() -> None:
     )
     assert not report.failed
     assert "All targets were met." in report.text()
-    assert "p95 over p95: 1.00, in other rounds 0.80 to 1.40." in report.text()
+    assert "p95 over p95: 1.00, in half of the rounds 0.80 to 1.40." in report.text()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from tableforge.cache import Kept
 from tableforge.cache.fetching import HELD_OFF_SECONDS
+from tableforge.cache.policies import policies
 from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import CacheKnobs
 from tableforge.errors import Unavailable
@@ -78,6 +79,11 @@ async def test_ca12_every_region_is_told_of_on_both_levels_before_it_was_asked_f
     assert told == [
         (level, region) for level in ("local", "shared") for region in ("things", "guarded")
     ]
+
+
+def test_ca10_neither_sessions_nor_seats_nor_lists_which_show_them_live_longer() -> None:
+    lasting = {policy.region for policy in policies(CacheKnobs()).all() if policy.lasts}
+    assert lasting == {"room_states", "asset_metadata", "game_system_templates"}
 
 
 @in_its_own_time
