@@ -1,5 +1,6 @@
 """Game systems and room templates over REST: made, revised, listed and read."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from tableforge.api.house import house_of
 from tableforge.api.orders import moment
 from tableforge.domain.commands import PRINTABLE, Id, Name, Tag
 from tableforge.domain.state import Layout, Visibility
-from tableforge.errors import Conflict, Forbidden
+from tableforge.errors import Conflict, Forbidden, TooMany
 from tableforge.library.systems import (
     VERSIONS_MAX,
     Attributes,
@@ -124,8 +125,8 @@ class TemplatePage(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """One version of a design: `name`, `tags` and `updated` are that version's own, `visibility` and `created` the design's,
-    for all versions. `newest` is how many versions there are."""
+    """One version of a design: `name`, `tags` and `updated` are that version's own, `visibility` and `created` the design's.
+    `newest` is how many versions there are."""
 
     id: str
     name: str
@@ -168,11 +169,12 @@ def changed_label(wanted: ChangedLabel, present: Design) -> Label:
     )
 
 
-def changed_system(wanted: ChangedSystem, present: GameSystem) -> GameSystem:
+def changed_system(wanted: ChangedSystem, before: bytes) -> bytes:
     """The document of the version after this one, checked."""
+    present = system_of(before)
     parts = {field: getattr(wanted, field) for field in GameSystem.__struct_fields__}
     given = {field: part for field, part in parts.items() if part is not UNSET}
-    return checked(structs.replace(present, **given))
+    return codec.encode(checked(structs.replace(present, **given)))
 
 
 def line_of(design: Design, user: str) -> DesignLine:
@@ -227,7 +229,7 @@ async def document_of(request: Caller, kind: Kind, key: str) -> tuple[Design, in
     query = queried(request, VersionQuery)
     designs = house_of(request).designs
     design = await designs.find(kind, key, session.user_id)
-    version = await designs.version(design, query.version or design.version)
+    version = await designs.seen(design, query.version or design.version, session.user_id)
     then = structs.replace(
         design,
         name=version.name,
@@ -238,10 +240,12 @@ async def document_of(request: Caller, kind: Kind, key: str) -> tuple[Design, in
     return then, design.version, session.user_id, version.data
 
 
-def system_in(wanted: NewSystem) -> GameSystem:
+def system_in(wanted: NewSystem) -> bytes:
     """The document alone, checked."""
-    return checked(
-        GameSystem(wanted.attributes, wanted.macros, wanted.decks, wanted.sheets, wanted.extra)
+    return codec.encode(
+        checked(
+            GameSystem(wanted.attributes, wanted.macros, wanted.decks, wanted.sheets, wanted.extra)
+        )
     )
 
 
@@ -251,13 +255,17 @@ async def list_systems(request: Caller) -> SystemPage:
     return SystemPage(*await listed(request, "system"))
 
 
-@post("/api/systems", opt=documented(takes=NewSystem, gives={201: SeenSystem}, tag="system"))
+@post(
+    "/api/systems",
+    opt=documented(takes=NewSystem, gives={201: SeenSystem}, refuses=(TooMany,), tag="system"),
+)
 async def create_system(request: Caller) -> SeenSystem:
     """Keep a game system: attributes, dice macros, decks and sheets."""
     session = await signed_in(request)
+    house_of(request).doorkeeper.admit_design(session.user_id)
     wanted = await decoded(request, NewSystem)
     queried(request, NoQuery)
-    document = codec.encode(system_in(wanted))
+    document = await asyncio.to_thread(system_in, wanted)
     design = await house_of(request).designs.add(
         "system", session.user_id, label_of(wanted), document
     )
@@ -276,22 +284,27 @@ async def get_system(request: Caller, system: FromPath[str]) -> SeenSystem:
 @post(
     "/api/systems/{system:str}",
     opt=documented(
-        takes=ChangedSystem, gives={201: SeenSystem}, refuses=(*ROOM, Conflict), tag="system"
+        takes=ChangedSystem,
+        gives={201: SeenSystem},
+        refuses=(*ROOM, Conflict, TooMany),
+        tag="system",
     ),
 )
 async def revise_system(request: Caller, system: FromPath[str]) -> SeenSystem:
     """Make a further version of one's own game system; those before stay.
 
-    What is left out stays as in the newest one.
+    What is left out stays as in the newest one; what equals that makes none.
     """
     session = await signed_in(request)
+    house_of(request).doorkeeper.admit_design(session.user_id)
     wanted = await decoded(request, ChangedSystem)
     queried(request, NoQuery)
     designs = house_of(request).designs
 
     async def revised(present: Design) -> tuple[Label, bytes]:
-        before = system_of((await designs.version(present, present.version)).data)
-        return changed_label(wanted, present), codec.encode(changed_system(wanted, before))
+        before = (await designs.version(present, present.version)).data
+        changed = await asyncio.to_thread(changed_system, wanted, before)
+        return changed_label(wanted, present), changed
 
     design, document = await designs.revise("system", system, session.user_id, revised)
     return seen_system(design, design.version, session.user_id, document)
@@ -306,17 +319,21 @@ async def list_templates(request: Caller) -> TemplatePage:
 @post(
     "/api/templates",
     opt=documented(
-        takes=NewTemplate, gives={201: SeenTemplate}, refuses=(*ROOM, Forbidden), tag="system"
+        takes=NewTemplate,
+        gives={201: SeenTemplate},
+        refuses=(*ROOM, Forbidden, TooMany),
+        tag="system",
     ),
 )
 async def create_template(request: Caller) -> SeenTemplate:
     """Make a template of a room, for its GMs: the scenes with everything on them, and the settings.
 
-    Nobody's seat, words, rolls or ownership goes into it. Pictures go by reference: whoever makes a room of a public template
-    sees them there.
+    Nobody's seat, words, rolls or ownership goes into it, and of the pictures only those that the caller uploaded. They go by
+    reference: whoever makes a room of a public template sees them there.
     """
     house = house_of(request)
     session = await signed_in(request)
+    house_of(request).doorkeeper.admit_design(session.user_id)
     wanted = await decoded(request, NewTemplate)
     queried(request, NoQuery)
     layout: Layout = await house.rooms.layout(wanted.room, session.user_id)
@@ -339,17 +356,18 @@ async def get_template(request: Caller, template: FromPath[str]) -> SeenTemplate
     opt=documented(
         takes=ChangedTemplate,
         gives={201: SeenTemplate},
-        refuses=(*ROOM, Forbidden, Conflict),
+        refuses=(*ROOM, Forbidden, Conflict, TooMany),
         tag="system",
     ),
 )
 async def revise_template(request: Caller, template: FromPath[str]) -> SeenTemplate:
     """Make a further version of one's own template of a room as it is now; those before stay.
 
-    What is left out stays as in the newest one.
+    What is left out stays as in the newest one; what equals that makes none.
     """
     house = house_of(request)
     session = await signed_in(request)
+    house_of(request).doorkeeper.admit_design(session.user_id)
     wanted = await decoded(request, ChangedTemplate)
     queried(request, NoQuery)
     layout = codec.encode(await house.rooms.layout(wanted.room, session.user_id))

@@ -1,6 +1,6 @@
 """Layouts: how what was made of one table is set up again on another."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import count
 
 from msgspec.structs import replace
@@ -61,3 +61,24 @@ def set_up(layout: Layout, first: Scene, given: Given, command: str) -> Iterator
     if active:
         yield SceneActivated(by, at, command, scene=active)
         yield SceneRemoved(by, at, command, scene=first.id)
+
+
+def pictures_in(layout: Layout) -> frozenset[str]:
+    """Ids of the assets that a layout refers to."""
+    backgrounds = (scene.background for scene in layout.scenes)
+    images = (token.image for token in layout.tokens)
+    return frozenset(asset for asset in (*backgrounds, *images) if asset is not None)
+
+
+def with_pictures(layout: Layout, kept: Container[str]) -> Layout:
+    """The layout with these pictures alone; scenes and pieces that had another one stay without."""
+    return replace(
+        layout,
+        scenes=tuple(
+            scene if scene.background in kept else replace(scene, background=None)
+            for scene in layout.scenes
+        ),
+        tokens=tuple(
+            token if token.image in kept else replace(token, image=None) for token in layout.tokens
+        ),
+    )

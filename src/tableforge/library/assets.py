@@ -23,6 +23,7 @@ from tableforge.cache.policies import Policies, Rows
 from tableforge.database import Database, Row, Statement
 from tableforge.database.finding import Listing, listing, page
 from tableforge.errors import Malformed, NotFound, TooLarge
+from tableforge.library.changes import changing
 from tableforge.library.users import random_id
 
 NOT_KEPT = "The picture was not kept."
@@ -204,10 +205,9 @@ class Assets:
             )
             async with self._lane(asset.digest):
                 await self._stored.put(picture, asset.id)
-                if not await self._insert(asset):
+                if not await changing(self._insert(asset), lambda: self._changed(asset)):
                     await self._discard_unless_used(asset)
                     raise self._no_space(asset)
-            self._changed(asset)
         finally:
             await asyncio.to_thread(remove_files, picture.path, picture.thumbnail_path)
         return asset
@@ -253,8 +253,9 @@ class Assets:
     async def remove(self, asset: Asset) -> None:
         """Take back an asset that nothing refers to, and its bytes unless another upload has the same."""
         async with self._lane(asset.digest):
-            await self._database.write(DELETE_ASSET, asset.id)
-            self._changed(asset)
+            await changing(
+                self._database.write(DELETE_ASSET, asset.id), lambda: self._changed(asset)
+            )
             await self._discard_unless_used(asset)
 
     async def sweep(self) -> int:
@@ -287,7 +288,7 @@ class Assets:
         return (await self._database.write_all([(LOCK_OWNER, (owner,)), (INSERT_ASSET, row)]))[-1]
 
     def _changed(self, asset: Asset) -> None:
-        """An asset has come or gone."""
+        """An asset has come or gone, or may have."""
         self._cache.drop(self._rows, asset.id)
         self._cache.drop_tag(user_tag(asset.uploader))
         if asset.room is not None:

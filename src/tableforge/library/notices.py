@@ -29,6 +29,8 @@ USER_RENAMED = "user_renamed"
 """About a user's id."""
 ROOM_DELETED = "room_deleted"
 """About a room's id."""
+CACHE_DOUBTFUL = "cache_doubtful"
+"""About an instance that ended with changes that Redis or the others were not told of."""
 
 KEPT_SECONDS = 86_400.0
 REMEMBERED = 20_000

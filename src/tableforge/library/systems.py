@@ -22,6 +22,7 @@ from tableforge.domain.commands import PROSE, Id, Name, Tag
 from tableforge.domain.drawings import refuse_unbounded
 from tableforge.domain.state import Layout, Visibility
 from tableforge.errors import Conflict, Forbidden, Malformed, NotFound, TooLarge, Unavailable
+from tableforge.library.changes import changing
 from tableforge.library.users import random_id
 
 Kind = Literal["system", "template"]
@@ -30,9 +31,13 @@ FORM: Final = 1
 """The form of the documents that this version writes."""
 DESIGNS_AN_OWNER: Final = 1_000
 """How many systems, and how many templates, one user keeps."""
-VERSIONS_MAX: Final = 1_000
+VERSIONS_MAX: Final = 100
 DOCUMENT_BYTES: Final = 8 * 2**20
+BYTES_AN_OWNER: Final = 64 * 2**20
+"""What one user keeps: the documents of all versions of all systems and templates together."""
 CARDS_A_SYSTEM: Final = 5_000
+EXPRESSIONS_A_SYSTEM: Final = 10_000
+"""Characters in the expressions of all macros: reading them takes some 5 µs each."""
 LISTED_AT_MOST: Final = 200
 REVISED_AT_ONCE: Final = 20
 """How often a version is made again because another one came between."""
@@ -96,7 +101,7 @@ class Sheet(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Attributes = Annotated[tuple[Attribute, ...], Meta(max_length=500)]
-Macros = Annotated[tuple[Macro, ...], Meta(max_length=500)]
+Macros = Annotated[tuple[Macro, ...], Meta(max_length=200)]
 Decks = Annotated[tuple[DeckPlan, ...], Meta(max_length=50)]
 Sheets = Annotated[tuple[Sheet, ...], Meta(max_length=50)]
 
@@ -126,7 +131,7 @@ class Design(Struct, frozen=True):
 
 
 class Label(Struct, frozen=True, kw_only=True):
-    """What a design is found by: name and tags of its newest version, and who may see all of them."""
+    """What a design is found by: name and tags of its newest version, and whether others may see that."""
 
     name: str
     visibility: Visibility
@@ -150,15 +155,24 @@ LOCK_OWNER = Statement(
 )
 INSERT = Statement(
     "design.insert",
-    f"INSERT INTO designs ({COLUMNS}, search)"  # noqa: S608 - names of columns, no values
+    f"INSERT INTO designs ({COLUMNS}, search, bytes)"  # noqa: S608 - names of columns, no values
     " SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT), CAST(?4 AS TEXT), CAST(?5 AS TEXT), CAST(?6 AS TEXT),"
-    " 1, CAST(?7 AS BIGINT), CAST(?7 AS BIGINT), CAST(?8 AS TEXT)"
-    f" WHERE (SELECT count(*) FROM designs WHERE owner = ?3 AND kind = ?2) < {DESIGNS_AN_OWNER}",
+    " 1, CAST(?7 AS BIGINT), CAST(?7 AS BIGINT), CAST(?8 AS TEXT), CAST(?9 AS BIGINT)"
+    f" WHERE (SELECT count(*) FROM designs WHERE owner = ?3 AND kind = ?2) < {DESIGNS_AN_OWNER}"
+    " AND (SELECT coalesce(sum(bytes), 0) FROM designs WHERE owner = ?3) + CAST(?9 AS BIGINT)"
+    f" <= {BYTES_AN_OWNER}",
 )
 REVISE = Statement(
     "design.revise",
-    "UPDATE designs SET name = ?4, visibility = ?5, tags = ?6, updated_ms = ?7, search = ?8, version = version + 1"
-    " WHERE id = ?1 AND kind = ?2 AND owner = ?3 AND version = ?9",
+    "UPDATE designs SET name = ?4, visibility = ?5, tags = ?6, updated_ms = ?7, search = ?8, version = version + 1,"  # noqa: S608 - a constant
+    " bytes = bytes + CAST(?10 AS BIGINT)"
+    " WHERE id = ?1 AND kind = ?2 AND owner = ?3 AND version = ?9"
+    " AND (SELECT coalesce(sum(bytes), 0) FROM designs WHERE owner = ?3) + CAST(?10 AS BIGINT)"
+    f" <= {BYTES_AN_OWNER}",
+)
+PUBLISH = Statement(
+    "design.publish",
+    "UPDATE designs SET visibility = ?4 WHERE id = ?1 AND kind = ?2 AND owner = ?3 AND version = ?5",
 )
 INSERT_VERSION = Statement(
     "design.insert_version",
@@ -166,6 +180,10 @@ INSERT_VERSION = Statement(
     " SELECT id, version, name, tags, CAST(?3 AS INTEGER), CAST(?4 AS TEXT), updated_ms FROM designs"
     " WHERE id = ?1 AND owner = ?2"
     " ON CONFLICT DO NOTHING",
+)
+BYTES_KEPT = Statement(
+    "design.bytes_kept",
+    "SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM designs WHERE owner = ?",
 )
 FIND = Statement(
     "design.find",
@@ -223,31 +241,31 @@ class Designs:
         self._clock = clock
 
     async def add(self, kind: Kind, owner: str, label: Label, document: bytes) -> Design:
-        """Keep a first version; raises TooLarge for one too many, or too large a one."""
+        """Keep a first version; raises TooLarge for one too many, too large a one, or an owner who keeps too much."""
         refuse_large(kind, document)
         design = random_id()
         now = int(self._clock() * 1000)
-        counts = await self._database.write_all(
-            [
-                (LOCK_OWNER, (owner,)),
-                (INSERT, (design, kind, owner, *columns_of(label, now))),
-                version_step(design, owner, document),
-            ]
+        counts = await self._write(
+            kind,
+            owner,
+            (LOCK_OWNER, (owner,)),
+            (INSERT, (design, kind, owner, *columns_of(label, now), len(document))),
+            version_step(design, owner, document),
         )
         if not counts[-1]:
+            await self._refuse_full(kind, owner, document)
             raise TooLarge(
                 f"The {WORDS[kind]} was not kept.",
                 f"You keep {DESIGNS_AN_OWNER} of them already, which is as many as may be.",
                 "Give one that you no longer need another content.",
             )
-        self._cache.drop_tag(owned_by(kind, owner), PUBLIC_ONES)
         return Design(design, kind, owner, label.name, label.visibility, label.tags, 1, now, now)
 
     async def revise(
         self, kind: Kind, design: str, user: str, revised: Revised
     ) -> tuple[Design, bytes]:
         """Make a further version and return it; those before stay. `revised` makes it of the newest one, again for each that
-        comes between.
+        comes between. What equals the newest one makes none; another visibility alone changes whether that is seen.
 
         Raises NotFound for who may not see it, Forbidden for who does not own it, TooLarge, Conflict at the last version
         that may be or among too many made at once.
@@ -259,33 +277,67 @@ class Designs:
                 raise Forbidden(
                     not_changed, "It is somebody else's.", "Make one of your own of it."
                 )
-            if present.version >= VERSIONS_MAX:
-                raise Conflict(
-                    not_changed,
-                    f"It has {VERSIONS_MAX} versions, which is as many as may be.",
-                    "Make another one of it.",
-                )
             label, document = await revised(present)
-            refuse_large(kind, document)
-            now = int(self._clock() * 1000)
-            counts = await self._database.write_all(
-                [
-                    (REVISE, (design, kind, user, *columns_of(label, now), present.version)),
-                    version_step(design, user, document),
-                ]
-            )
-            if counts[0]:
-                self._cache.drop_tag(owned_by(kind, user), PUBLIC_ONES)
-                made = structs.replace(
-                    present,
-                    **structs.asdict(label),
-                    version=present.version + 1,
-                    updated_ms=now,
-                )
+            made = await self._revise(present, label, document)
+            if made is not None:
                 return made, document
         raise Conflict(
             not_changed, "Too many versions of it are being made at once.", "Send it again."
         )
+
+    async def _revise(self, present: Design, label: Label, document: bytes) -> Design | None:
+        """Make the version behind this one, if there is anything to it; None where another one came between."""
+        kind, owner = present.kind, present.owner
+        key = (present.id, kind, owner)
+        same = (label.name, label.tags) == (present.name, present.tags) and (
+            document == (await self.version(present, present.version)).data
+        )
+        if same and label.visibility == present.visibility:
+            return present
+        if same:
+            shown = (PUBLISH, (*key, label.visibility, present.version))
+            seen = structs.replace(present, visibility=label.visibility)
+            return seen if (await self._write(kind, owner, shown))[0] else None
+        refuse_large(kind, document)
+        if present.version >= VERSIONS_MAX:
+            raise Conflict(
+                f"The {WORDS[kind]} was not changed.",
+                f"It has {VERSIONS_MAX} versions, which is as many as may be.",
+                "Make another one of it.",
+            )
+        now = int(self._clock() * 1000)
+        row = (*key, *columns_of(label, now), present.version, len(document))
+        counts = await self._write(
+            kind,
+            owner,
+            (LOCK_OWNER, (owner,)),
+            (REVISE, row),
+            version_step(present.id, owner, document),
+        )
+        if not counts[1]:
+            await self._refuse_full(kind, owner, document)
+            return None
+        return structs.replace(
+            present, **structs.asdict(label), version=present.version + 1, updated_ms=now
+        )
+
+    async def _write(self, kind: Kind, owner: str, *steps: Step) -> list[int]:
+        """Change what this user owns, and have the lists that show it forgotten."""
+        return await changing(
+            self._database.write_all(steps),
+            lambda: self._cache.drop_tag(owned_by(kind, owner), PUBLIC_ONES),
+        )
+
+    async def _refuse_full(self, kind: Kind, owner: str, document: bytes) -> None:
+        """Raise TooLarge if the document is more than this user may still keep."""
+        kept = (await self._database.read(BYTES_KEPT, owner))[0][0]
+        if kept + len(document) > BYTES_AN_OWNER:
+            raise TooLarge(
+                f"The {WORDS[kind]} was not kept.",
+                f"Your game systems and templates take {kept} bytes in all their versions, and its {len(document)} more would be"
+                f" over the {BYTES_AN_OWNER} that one may keep.",
+                "Use what you have made already, or leave something out of this one.",
+            )
 
     async def find(self, kind: Kind, design: str, user: str) -> Design:
         """Look one up; raises NotFound for who may not see it, as for one that never was."""
@@ -294,6 +346,18 @@ class Designs:
         if found is None or (found.visibility != "public" and found.owner != user):
             raise NotFound(f"There is no such {WORDS[kind]}.", "", "Take an id from the list.")
         return found
+
+    async def seen(self, design: Design, version: int, user: str) -> Document:
+        """One of its versions for this user; raises NotFound. Others than its owner are shown the newest one alone: who
+        publishes that did not publish what came before.
+        """
+        if version != design.version and user != design.owner:
+            raise NotFound(
+                f"There is no version {version} of this {WORDS[design.kind]} for you.",
+                "Its owner alone sees others than the newest.",
+                "Leave the version out.",
+            )
+        return await self.version(design, version)
 
     async def version(self, design: Design, version: int) -> Document:
         """One of its versions; raises NotFound."""
@@ -442,9 +506,13 @@ def folded(tags: Iterable[Tag]) -> tuple[str, ...]:
 def checked(system: GameSystem) -> GameSystem:
     """The system, if it makes sense: macros that can be rolled, keys that are there once, fields that show something.
 
-    Raises Malformed, `IllFormed` with the place for a macro that cannot be rolled.
+    Raises Malformed, `IllFormed` with the place for a macro that cannot be rolled. May take some 50 ms: not for the loop.
     """
     refuse_unbounded(system.extra, "extra")
+    if sum(len(macro.expression) for macro in system.macros) > EXPRESSIONS_A_SYSTEM:
+        raise refusal(
+            f"The expressions of its macros have more than {EXPRESSIONS_A_SYSTEM} characters together."
+        )
     for macro in system.macros:
         dice_grammar.parse(macro.expression)
     attributes = once([attribute.key for attribute in system.attributes], "attributes")

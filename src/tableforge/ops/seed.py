@@ -183,10 +183,11 @@ class Made:
         name = f"{chance.choice(MANNERS)} {chance.choice(PLACES)} {number}"
         visibility = "public" if chance.random() < 0.5 else "private"
         at = FIRST_MS + number * STEP_MS
+        kind = "template" if number % 2 else "system"
         return (
-            *(self.key("design", number), "template" if number % 2 else "system"),
+            *(self.key("design", number), kind),
             *(self.key("user", self._somebody(chance)), name, name.casefold(), visibility),
-            *(json.dumps(tags_of(chance)), 1, at, at),
+            *(json.dumps(tags_of(chance)), 1, at, at, len(DOCUMENTS[kind])),
         )
 
     def designs(self) -> Iterator[tuple[object, ...]]:
@@ -197,11 +198,8 @@ class Made:
 
     def versions(self) -> Iterator[tuple[object, ...]]:
         """Rows of `design_versions`: each design's only one."""
-        system = codec.encode(SYSTEM).decode()
-        layout = codec.encode(LAYOUT).decode()
-        for key, kind, _, name, _, _, tags, version, created_ms, _ in self.designs():
-            document = layout if kind == "template" else system
-            yield key, version, name, tags, FORM, document, created_ms
+        for key, kind, _, name, _, _, tags, version, created_ms, _, _ in self.designs():
+            yield key, version, name, tags, FORM, DOCUMENTS[str(kind)].decode(), created_ms
 
     def rooms(self) -> Iterator[WholeRoom]:
         """Rooms with a GM and some players; three in ten are public, one in fifty is deleted."""
@@ -287,3 +285,4 @@ LAYOUT: Final = Layout(
     lights=(),
     drawings=(),
 )
+DOCUMENTS: Final = {"system": codec.encode(SYSTEM), "template": codec.encode(LAYOUT)}

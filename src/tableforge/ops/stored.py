@@ -77,7 +77,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "designs": (
         *("id", "kind", "owner", "name", "search", "visibility", "tags", "version", "created_ms"),
-        "updated_ms",
+        *("updated_ms", "bytes"),
     ),
     "design_versions": ("design", "version", "name", "tags", "form", "data", "created_ms"),
 }

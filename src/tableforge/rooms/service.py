@@ -17,10 +17,12 @@ from tableforge.domain.commands import (
     UpdateScene,
     UpdateToken,
 )
+from tableforge.domain.layouts import pictures_in, with_pictures
 from tableforge.domain.state import Layout, Role, Visibility
 from tableforge.domain.visibility import RoomView, layout_seen, redact, visible_assets
 from tableforge.errors import Forbidden, Malformed, NotFound, TableForgeError
 from tableforge.eventlog import EventLog, RoomRow, StreamMissing
+from tableforge.library.changes import to_the_end
 from tableforge.protocol import codec
 from tableforge.rooms.cached import CachedRooms
 from tableforge.rooms.engine import RoomEngine
@@ -28,6 +30,8 @@ from tableforge.rooms.live import LiveRoom, Reply
 from tableforge.rooms.loading import views_between
 from tableforge.rooms.views import Viewed
 
+DELETING_AT_ONCE = 1000
+"""How many rooms are remembered with who began to delete them and was not told that all is done."""
 PAGE_LIMIT = 1000
 LIST_LIMIT = 200
 FOLDED_TOGETHER = 500
@@ -106,6 +110,7 @@ class RoomService:
         self._online = online
         self._uploaded = uploaded
         self._deleted = deleted
+        self._deleting: dict[str, str] = {}
         self._folds: dict[tuple[str, int, int], asyncio.Future[list[Viewed]]] = {}
 
     async def open(self, room: str) -> LiveRoom:
@@ -207,11 +212,16 @@ class RoomService:
         return self.snapshot_of(await self.open_for(room, viewer), viewer)
 
     async def layout(self, room: str, user: str) -> Layout:
-        """What this GM sees of the room that can be set up again elsewhere."""
+        """What this GM sees of the room that can be set up again elsewhere, with the pictures that they uploaded: those of
+        others are not theirs to show to whom they like.
+        """
         live = await self.open_for(room, user)
         if live.durable.members[user].role != "gm":
             raise Forbidden("No template was made.", "Only a GM may make one.", "Ask a GM.")
-        return layout_seen(live.durable, user)
+        layout = await asyncio.to_thread(layout_seen, live.durable, user)
+        named = sorted(pictures_in(layout))
+        own = {picture for picture in named if await self._uploaded(picture, user)}
+        return with_pictures(layout, own)
 
     async def visible_assets(self, room: str, viewer: str) -> frozenset[str]:
         """The assets that what this member sees refers to; empty for whoever has no seat."""
@@ -287,14 +297,37 @@ class RoomService:
         return RoomList(found, None)
 
     async def delete(self, room: str, user: str) -> None:
-        """Delete the room for its GM: gone for everybody at once; the shell can restore it."""
+        """Delete the room for its GM: gone for everybody at once; the shell can restore it.
+
+        Where it is not known whether that came about, or the others could not be told, the same user may send it again.
+        """
+        try:
+            await self.open(room)
+        except NoSuchRoom:
+            if self._deleting.get(room) != user:
+                raise
+            await self._deleted(room)
+            self._deleting.pop(room, None)
+            return
         live = await self.open_for(room, user)
         if live.durable.members[user].role != "gm":
             raise Forbidden("The table was not deleted.", "Only a GM may do that.", "Ask a GM.")
-        await self._log.delete(room, at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        self.engine.drop(live)
-        self._cached.changed(live.durable, None)
-        await self._deleted(room)
+        await to_the_end(self._delete(live, user))
+
+    async def _delete(self, live: LiveRoom, user: str) -> None:
+        while len(self._deleting) >= DELETING_AT_ONCE:
+            del self._deleting[next(iter(self._deleting))]
+        self._deleting[live.id] = user
+        known = False
+        try:
+            await self._log.delete(live.id, at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+            known = True
+        finally:
+            # If it may have come about, whoever listens here asks the log what there is now.
+            (self.engine.drop if known else self.engine.invalidate)(live)
+            self._cached.changed(live.durable, None)
+        await self._deleted(live.id)
+        self._deleting.pop(live.id, None)
 
     async def rooms_with_seat(self, user: str) -> list[str]:
         """The ids of all rooms in which the user has a seat."""

@@ -1,5 +1,6 @@
 -- Game systems and room templates: what is kept at a desk and put on tables. `search` is the name folded for searching,
--- `tags` a JSON list, `version` the newest of its versions. Times are milliseconds since 1970.
+-- `tags` a JSON list, `version` the newest of its versions, `bytes` what the documents of all of them take. Times are
+-- milliseconds since 1970.
 CREATE TABLE designs (
     id text PRIMARY KEY,
     kind text NOT NULL,
@@ -10,7 +11,8 @@ CREATE TABLE designs (
     tags text NOT NULL,
     version bigint NOT NULL,
     created_ms bigint NOT NULL,
-    updated_ms bigint NOT NULL
+    updated_ms bigint NOT NULL,
+    bytes bigint NOT NULL
 );
 CREATE INDEX designs_owner ON designs (owner, kind, created_ms, id);
 CREATE INDEX designs_public ON designs (visibility, kind, created_ms, id);

@@ -1,5 +1,6 @@
 -- Game systems and room templates: what is kept at a desk and put on tables. `search` is the name folded for searching,
--- `tags` a JSON list, `version` the newest of its versions. Times are milliseconds since 1970.
+-- `tags` a JSON list, `version` the newest of its versions, `bytes` what the documents of all of them take. Times are
+-- milliseconds since 1970.
 CREATE TABLE designs (
     num INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -11,7 +12,8 @@ CREATE TABLE designs (
     tags TEXT NOT NULL,
     version INTEGER NOT NULL,
     created_ms INTEGER NOT NULL,
-    updated_ms INTEGER NOT NULL
+    updated_ms INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX designs_owner ON designs (owner, kind, created_ms, id);
 CREATE INDEX designs_public ON designs (visibility, kind, created_ms, id);
