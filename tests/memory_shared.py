@@ -121,6 +121,13 @@ class MemoryShared:
         self._server.drop(names)
         return True
 
+    async def outdate(self, regions: Iterable[str]) -> bool:
+        names = [("region", region) for region in regions]
+        if not await self._answers():
+            return False
+        self._server.drop(names)
+        return True
+
     async def clear(self, region: str | None) -> int | None:
         if not await self._answers():
             return None

@@ -62,6 +62,7 @@ class Member:
         self.draining = False
         self.cut_off = False
         self.superseded: StartRefused | None = None
+        self.lost = 0
         self.presence = Presence(
             self.me.origin,
             send=lambda room, message: None,
@@ -86,6 +87,7 @@ class Member:
             cut_off=lambda: self.cut_off,
             drain=self.drain,
             superseded=self.supersede,
+            lost=self.lose,
             instances=self.instances or None,
             presence=self.presence,
         )
@@ -93,6 +95,9 @@ class Member:
     def drain(self) -> None:
         assert not self.draining
         self.draining = True
+
+    def lose(self) -> None:
+        self.lost += 1
 
     def supersede(self, why: StartRefused) -> None:
         self.superseded = why

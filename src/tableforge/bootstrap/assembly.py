@@ -134,6 +134,7 @@ async def assemble(
             cut_off=fleet.cut_off if fleet is not None else bool,
             drain=lambda: stop(None),
             superseded=stop,
+            lost=cached.cache.doubt,
             instances=fleet.instances if fleet is not None else None,
             presence=fleet.presence if fleet is not None else None,
         )

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from tableforge.api.house import Caching
@@ -15,6 +14,7 @@ from tableforge.cache.two_level import TwoLevelCache
 from tableforge.config import CacheKnobs, RedisKnobs, Settings
 from tableforge.config.redis_address import cache_url
 from tableforge.library.emergency import Emergency
+from tableforge.library.notices import CACHE_DOUBTFUL
 from tableforge.library.recent import recent_rooms
 from tableforge.telemetry import CACHE
 
@@ -47,16 +47,6 @@ async def _redis(settings: Settings, fleet: Fleet | None) -> AsyncIterator[Share
         await shared.close()
 
 
-def _forget(cache: TwoLevelCache, declared: Policies) -> None:
-    """Too much was missed, or the database is another: what is kept true by being told of changes may be of before.
-
-    Sessions and rooms are not among it: their positions say which server they are of.
-    """
-    for policy in declared.all():
-        if policy.uncarried:
-            cache.clear(policy.region)
-
-
 @contextlib.asynccontextmanager
 async def caching(
     settings: Settings, store: Store, fleet: Fleet | None
@@ -78,8 +68,11 @@ async def caching(
             notices=fleet.notices if fleet is not None else None,
         )
         if fleet is not None:
-            fleet.notices.on_gap(partial(_forget, cache, declared))
+            fleet.notices.on_gap(cache.doubt)  # too much was missed, or the database is another
+            fleet.notices.on(CACHE_DOUBTFUL, lambda about: cache.doubt())
         cache.start()
+        # Whoever served before may have ended with changes that Redis was not told of, or from another database.
+        cache.doubt()
         following = asyncio.get_running_loop().create_task(emergency.follow())
         CACHE[:] = [cache.readings]
         try:

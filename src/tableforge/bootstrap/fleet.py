@@ -19,7 +19,7 @@ from tableforge.errors import TableForgeError, Unavailable
 from tableforge.hub.hub import Hub
 from tableforge.hub.presence import Presence
 from tableforge.library.instances import Instance, Instances, Myself
-from tableforge.library.notices import ROOM_DELETED, Notices
+from tableforge.library.notices import CACHE_DOUBTFUL, ROOM_DELETED, Notices
 from tableforge.protocol.bus_messages import Present
 from tableforge.protocol.channels import live_channel, room_channel
 from tableforge.protocol.frames import ClientInfo
@@ -75,6 +75,7 @@ class Fleet:
         self._audience = audience
         self._tasks: set[asyncio.Task[None]] = set()
         self._others: Callable[[], Sequence[Instance]] = tuple
+        self._untold: Callable[[], int] = int
         self._unheard: set[str] = set()
         self.me = myself(settings)
         self.bus = _bus(settings, self.me.origin)
@@ -139,6 +140,7 @@ class Fleet:
         """Hear the others from now on; the database need not be there yet. `others` are those that live."""
         self._engine = engine
         self._others = others
+        self._untold = lambda: caching.cache.untold
         self.follower.follow(engine, doubtful=self._doubtful)
         await self.backplane.start(
             self.follower,
@@ -199,7 +201,8 @@ class Fleet:
             await asyncio.sleep(knobs.heartbeat_seconds)
 
     async def close(self) -> None:
-        """Leave in order."""
+        """Leave in order. The cache has ended: what it could not tell by now it never will."""
+        doubtful = bool(self._untold()) or self.cut_off()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -209,6 +212,8 @@ class Fleet:
             await self.bus.close()
         with contextlib.suppress(TableForgeError, TimeoutError):
             async with asyncio.timeout(LEAVING_SECONDS):
+                if doubtful:  # without this said we do not leave either: to be gone says the same
+                    await self.notices.give(CACHE_DOUBTFUL, self.me.origin)
                 await self.instances.leave()
 
     async def deleted(self, room: str) -> None:

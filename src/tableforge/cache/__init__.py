@@ -208,6 +208,13 @@ class Shared(Protocol):
         """Have values with these tags not be found any more; whether that was done."""
         ...
 
+    async def outdate(self, regions: Iterable[str]) -> bool:
+        """Have nothing of these regions be found that was read before; whether that was done.
+
+        One write, however much is there: what no longer counts goes when its time comes.
+        """
+        ...
+
     async def clear(self, region: str | None) -> int | None:
         """Forget a region or all of them, and return how many values there were; None if that was not done."""
         ...

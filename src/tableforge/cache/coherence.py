@@ -267,7 +267,7 @@ class Tidings:
         self.drop((), touched)
 
     def pass_on(self, keys: Iterable[Key], tags: Iterable[str], regions: Iterable[str]) -> None:
-        """Tell the shared level of another instance's change."""
+        """Tell the shared level, and nobody else: of another instance's change, or of what may have changed unheard."""
         if self._task is not None and self._shared is not None:
             self._add(keys, tags, regions, ours=False)
 
@@ -342,7 +342,12 @@ class Tidings:
         questions = [shared.drop(region, keys) for region, keys in by_region.items()]
         if changes.tags:
             questions.append(shared.drop_tags(list(changes.tags)))
-        questions.extend(self._cleared(shared, region) for region in changes.regions)
+        others = [region for region, ours in changes.regions.items() if not ours]
+        if others:
+            questions.append(shared.outdate(others))
+        questions.extend(
+            self._cleared(shared, region) for region, ours in changes.regions.items() if ours
+        )
         answers = await asyncio.gather(*questions, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):  # a mistake in it must not end the telling

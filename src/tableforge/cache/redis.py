@@ -221,6 +221,11 @@ class RedisShared:
         places = [place("tag", tag) for tag in tags]
         return not places or await self._guard.drop(places)
 
+    async def outdate(self, regions: Iterable[str]) -> bool:
+        """See `Shared`."""
+        places = [place("region", region) for region in regions]
+        return not places or await self._guard.drop(places)
+
     async def clear(self, region: str | None) -> int | None:
         """See `Shared`. Values stop counting at once; it takes longer to remove them, at most CLEAR_SECONDS."""
         if region is None:

@@ -68,11 +68,8 @@ class TwoLevelCache:
             one.region: Region(one, self.local.region(one.region, one.local_entries))
             for one in policies
         }
-        self._tidings = Tidings(
-            shared,
-            tell,
-            forgettable=[name for name, one in self._regions.items() if one.policy.uncarried],
-        )
+        self._tagged = [name for name, one in self._regions.items() if one.policy.uncarried]
+        self._tidings = Tidings(shared, tell, forgettable=self._tagged)
         self._fetching = Fetching(
             knobs, shared, self._tidings, clock=clock, wall=wall, chance=chance
         )
@@ -296,11 +293,18 @@ class TwoLevelCache:
         if self._clock() - self._started > STARTING_SECONDS:
             self._fetching.trusted_from = self._wall() + SKEW_SECONDS
 
+    def doubt(self) -> None:
+        """Something may have changed of which nobody will ever tell: forget what tags keep true, here and in the shared level.
+
+        Whoever finds that out for themselves does so for themselves: the others are not told. Positions guard the rest.
+        """
+        self._flush()
+        self._tidings.pass_on((), (), self._tagged)
+
     def _flush(self) -> None:
         """Forget what nothing but the bus keeps true."""
-        for name, region in self._regions.items():
-            if region.policy.uncarried:
-                self._forget_region(name)
+        for name in self._tagged:
+            self._forget_region(name)
 
     # Time
 

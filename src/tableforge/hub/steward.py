@@ -5,7 +5,7 @@ Alone, without a registry, it knows itself only; whoever asks for the instances 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import structlog
@@ -54,7 +54,8 @@ class Steward:
     """The background work of one instance, from when it has its place in the registry until it stops.
 
     `connections` and `rooms` count what it carries, `cut_off` whether the bus carries nothing of it; `draining` says whether it is about to stop, `drain` makes it so.
-    `superseded` is called if another process took our place in the registry while we were silent: this one must stop.
+    `superseded` is called if another process took our place in the registry while we were silent: this one must stop. `lost`
+    is called when another instance may have ended without a word of what it did last.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Steward:
         cut_off: Callable[[], bool],
         drain: Callable[[], None],
         superseded: Callable[[StartRefused], None],
+        lost: Callable[[], None],
         instances: Instances | None = None,
         presence: Presence | None = None,
     ) -> None:
@@ -81,12 +83,14 @@ class Steward:
         self._cut_off = cut_off
         self._drain = drain
         self._superseded = superseded
+        self._lost = lost
         self._instances = instances
         self._presence = presence
         self._balancer = Balancer(knobs.strategy, over_seconds=knobs.rebalance_seconds)
         self._movable: dict[Session, None] = {}
         self._epoch = 0
         self._others: tuple[Instance, ...] = ()
+        self._gone: set[str] = set()
         self._heard_at = float("-inf")
         self._started = time.time()
         self._load = Load()
@@ -216,10 +220,15 @@ class Steward:
 
     async def _tell(self, instances: Instances) -> None:
         pulse = await instances.heartbeat(self._load)
-        self._heard_at = asyncio.get_running_loop().time()
-        before = {one.origin for one in self._others if one.alive}
+        now = asyncio.get_running_loop().time()
+        missed = float("-inf") < self._heard_at < now - self._knobs.expiry_seconds
+        self._heard_at = now
+        known = self._others
+        before = {one.origin for one in known if one.alive}
         self._others = tuple(one for one in pulse.instances if one.origin != self._me.origin)
         alive = {one.origin for one in self._others if one.alive}
+        if self._found_gone(known, missed=missed):
+            self._lost()
         if self._presence is not None:
             for origin in before - alive:
                 self._presence.gone(origin)
@@ -230,6 +239,21 @@ class Steward:
             self._superseded(pulse.superseded)
         elif pulse.drain_asked and not self._draining():
             self._drain()
+
+    def _found_gone(self, known: Sequence[Instance], *, missed: bool) -> bool:
+        """Whether one of the others is gone, though it did not leave: it is still named, or another start of it is.
+
+        `known` are those of our heartbeat before. If that was longer ago than an expiry (`missed`), whoever is not among
+        them may be in the place of one that we never saw.
+        """
+        origins, listed = ({one.origin for one in some} for some in (known, self._others))
+        ids = {one.id for one in self._others}
+        replaced = any(
+            one.origin not in listed and one.id in ids and one.origin not in self._gone
+            for one in known
+        )
+        before, self._gone = self._gone, {one.origin for one in self._others if not one.alive}
+        return replaced or bool(self._gone - before) or (missed and not listed <= origins)
 
     def _even_out(self, now: float) -> None:
         if (
