@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -61,11 +61,20 @@ class Planted:
         self.is_postgres = isinstance(database, PostgresDatabase)
         self.care: Care
         if isinstance(database, PostgresDatabase):
-            self.care = PostgresCare(
-                database.dial, self.ledger, lambda: self.watched, dead_share=0.1, pool_max=20
-            )
+            self.care = self.care_by(database.dial)
         else:
             self.care = SqliteCare(database, self.ledger, lambda: self.watched, dead_share=0.1)
+
+    def care_by(self, dial: Callable[[], Awaitable[Connection]]) -> PostgresCare:
+        """The care of it by whoever dials, to which the planted tables are the program's own."""
+        return PostgresCare(
+            dial,
+            self.ledger,
+            lambda: self.watched,
+            dead_share=0.1,
+            pool_max=20,
+            tables=schema.own_tables("postgres") | {"people", "towns", "grown"},
+        )
 
     def run(self, *texts: str) -> None:
         """Change the database as an operator would, from outside."""
@@ -335,9 +344,7 @@ async def test_mc5_whoever_lacks_a_right_is_told_which(planted: Planted) -> None
         return await asyncpg.connect(planted.dsn, user=role)
 
     planted.watch(OF_TOWN)
-    planted.care = PostgresCare(
-        dial, planted.ledger, lambda: planted.watched, dead_share=0.1, pool_max=20
-    )
+    planted.care = planted.care_by(dial)
     try:
         outcomes = await planted.optimize()
         for action in (planted.create("people", "town"), 'VACUUM (ANALYZE) "people"'):
@@ -468,6 +475,74 @@ async def test_mc10_what_a_dead_process_left_half_done_is_taken_back(planted: Pl
 
 
 @POSTGRES
+async def test_mc10_what_became_of_a_drop_is_found_by_looking(planted: Planted) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        planted.run("CREATE UNIQUE INDEX CONCURRENTLY half ON people (town)")
+    planted.run("CREATE INDEX whole ON people (pad)")
+    for index in ("gone", "half", "whole"):
+        change = f'DROP INDEX CONCURRENTLY "{index}"'
+        await planted.ledger.begin(change, index=index, table="people", statement="", before_ms=0.0)
+    await planted.optimize()
+    entries = {one.index: one for one in await planted.ledger.latest(10)}
+    verdicts = {index: one.verdict for index, one in entries.items()}
+    assert verdicts == {"gone": "done", "half": "done", "whole": "failed"}
+    assert "it is there as it was" in entries["whole"].reason
+    indexes = await planted.indexes()
+    assert "whole" in indexes
+    assert "half" not in indexes
+
+
+@POSTGRES
+async def test_mc16_what_is_somebody_elses_stays_as_it_is(planted: Planted) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        planted.run(
+            "CREATE TABLE care_home (id int PRIMARY KEY, bed int)",
+            "CREATE TABLE shop (id int PRIMARY KEY, ref text)",
+            "INSERT INTO shop SELECT i, i::text FROM generate_series(1, 5000) AS i",
+            "DELETE FROM shop WHERE id > 3000",
+            "CREATE INDEX shop_ref ON shop (ref)",
+            "CREATE INDEX shop_ref_again ON shop (ref)",
+            "INSERT INTO care_home VALUES (1, 1), (2, 1)",
+            "CREATE UNIQUE INDEX CONCURRENTLY care_home_bed ON care_home (bed)",
+        )
+    before = await planted.indexes()
+    said = [
+        *await planted.care.advice(),
+        *(await planted.optimize()).values(),
+        *(await planted.maintain()).values(),
+    ]
+    assert "shop" not in repr(said)
+    assert "care_home" not in repr(said)
+    planted.watch(Statement("test.read", "SELECT ref FROM shop WHERE id + 0 < ? AND ref = 'x'"))
+    assert await planted.findings("missing indexes") == []
+    (refused,) = (await planted.optimize(Wish("shop", ("ref",)))).values()
+    assert (refused.verdict, refused.reason) == (
+        "failed",
+        "There is no table shop with the columns ref.",
+    )
+    assert await planted.indexes() == before
+
+
+@POSTGRES
+async def test_mc4_indexes_that_are_kept_otherwise_do_not_repeat_each_other(
+    planted: Planted,
+) -> None:
+    planted.run(
+        "CREATE INDEX plain ON people (pad)",
+        "CREATE INDEX hot ON people (pad) WITH (fillfactor = 50)",
+        "CREATE INDEX patterns ON people (pad text_pattern_ops)",
+        'CREATE INDEX collated ON people (pad COLLATE "C")',
+        "CREATE INDEX partly ON people (pad) WHERE age > 3",
+        "CREATE INDEX backwards ON people (pad DESC)",
+        "CREATE INDEX hashed ON people USING hash (pad)",
+    )
+    assert await planted.findings("needless indexes") == []
+    planted.run("CREATE INDEX warm ON people (pad) WITH (fillfactor = 50)")
+    (finding,) = await planted.findings("needless indexes")
+    assert (finding.index, finding.safe) == ("warm", True)
+
+
+@POSTGRES
 async def test_mc10_a_build_that_broke_off_leaves_nothing(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,6 +550,14 @@ async def test_mc10_a_build_that_broke_off_leaves_nothing(
         planted.run("CREATE UNIQUE INDEX CONCURRENTLY care_people_twice ON people (town)")
     (finding,) = await planted.findings("invalid indexes")
     assert finding.index == "care_people_twice"
+    assert "drop care_people_twice" not in await planted.optimize(), (
+        "by its name it may be anybody's"
+    )
+    assert "care_people_twice" in await planted.indexes()
+    entry = await planted.ledger.begin(
+        "CREATE INDEX …", index="care_people_twice", table="people", statement="", before_ms=0.0
+    )
+    await planted.ledger.end(entry, "failed", "It could not be dropped.")
     assert (await planted.optimize())["drop care_people_twice"].verdict == "done"
     assert "care_people_twice" not in await planted.indexes()
 
@@ -517,6 +600,8 @@ async def test_mc12_our_own_tables_have_no_needless_index_and_lack_none(
                 await connection.close()
         else:
             form = await database.query(schema.form_of_sqlite)
+    engine = "postgres" if isinstance(database, PostgresDatabase) else "sqlite"
+    assert set(form.tables) - {"people", "towns", "schema_form"} == schema.own_tables(engine)
     assert len(form.tables) > 8
     assert len(form.indexes) > 12
     assert len(form.foreign_keys) >= 2

@@ -17,6 +17,7 @@ from tableforge.database import Database, Statement
 from tableforge.database.care import Care
 from tableforge.database.care.ledger import Ledger
 from tableforge.database.care.postgres import PostgresCare
+from tableforge.database.care.schema import own_tables
 from tableforge.database.care.sqlite import SqliteCare
 from tableforge.database.postgres import PostgresDatabase
 from tableforge.database.sqlite import SqliteDatabase
@@ -175,7 +176,14 @@ def care_of(database: Database) -> Care:
     """The care of a database, which nothing has run on."""
     ledger = Ledger(database)
     if isinstance(database, PostgresDatabase):
-        return PostgresCare(database.dial, ledger, tuple, dead_share=0.1, pool_max=20)
+        return PostgresCare(
+            database.dial,
+            ledger,
+            tuple,
+            dead_share=0.1,
+            pool_max=20,
+            tables=own_tables("postgres"),
+        )
     assert isinstance(database, SqliteDatabase)
     return SqliteCare(database, ledger, tuple, dead_share=0.1)
 

@@ -10,6 +10,7 @@ from tableforge.database import Database
 from tableforge.database.cards import Observed
 from tableforge.database.care import Care, Watched
 from tableforge.database.care.ledger import Ledger
+from tableforge.database.care.schema import own_tables
 from tableforge.database.disks import data_folder
 from tableforge.database.observing import Observer
 from tableforge.errors import TableForgeError
@@ -107,6 +108,7 @@ async def shared(settings: Settings) -> AsyncIterator[Store]:
                     partial(watched, database.observer),
                     dead_share=settings.database.vacuum_threshold,
                     pool_max=settings.database.pool_max,
+                    tables=own_tables("postgres"),
                 ),
                 ledger=ledger,
                 log=log,

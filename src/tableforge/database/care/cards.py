@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tableforge.database.care import Finding
 from tableforge.database.care.schema import quoted
+from tableforge.database.pool import Connection
 
 DEAD_ROWS = 1_000
 """Tables with fewer dead rows are left alone: cleaning them would cost more than they do."""
@@ -31,17 +32,21 @@ class Question(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What the settings say: the share of dead rows that is cleaned, connections that all instances may open."""
+    """What the settings say: the share of dead rows that is cleaned, connections that an instance may open.
+
+    `tables` are the program's own: the only ones that are looked at.
+    """
 
     dead_share: float
     pool_max: int
+    tables: frozenset[str]
 
 
 UNUSED = """
 SELECT s.indexrelname, s.relname, pg_relation_size(s.indexrelid), coalesce(d.stats_reset, pg_postmaster_start_time())::text
 FROM pg_stat_user_indexes s JOIN pg_index i ON i.indexrelid = s.indexrelid
     CROSS JOIN (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()) d
-WHERE s.schemaname = current_schema() AND s.idx_scan = 0 AND i.indisvalid
+WHERE s.schemaname = current_schema() AND s.relname = ANY ($1) AND s.idx_scan = 0 AND i.indisvalid
     AND NOT (i.indisprimary OR i.indisunique OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
     AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = s.indexrelid)
 ORDER BY 3 DESC, 1
@@ -51,13 +56,14 @@ ORDER BY 3 DESC, 1
 INVALID = """
 SELECT x.relname, c.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_class c ON c.oid = i.indrelid
-WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace AND x.relkind = 'i'
+WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($1) AND x.relkind = 'i'
     AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = c.oid)
 """
 
 DEAD = """
 SELECT relname, n_live_tup, n_dead_tup, coalesce(greatest(last_vacuum, last_autovacuum)::text, 'never')
-FROM pg_stat_user_tables WHERE schemaname = current_schema() AND n_dead_tup > 0 ORDER BY n_dead_tup DESC
+FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname = ANY ($1) AND n_dead_tup > 0
+ORDER BY n_dead_tup DESC
 """
 
 BLOAT = """
@@ -67,12 +73,12 @@ SELECT c.relname, pg_relation_size(c.oid),
      * 100 / coalesce((SELECT substring(o FROM 'fillfactor=(.*)')::int FROM unnest(c.reloptions) o
         WHERE o LIKE 'fillfactor=%'), 100))::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND n.nspname = current_schema() AND c.reltuples > 0
+WHERE c.relkind = 'r' AND n.nspname = current_schema() AND c.relname = ANY ($1) AND c.reltuples > 0
 """
 
 HITS = """
 SELECT relname, heap_blks_hit + coalesce(idx_blks_hit, 0), heap_blks_read + coalesce(idx_blks_read, 0)
-FROM pg_statio_user_tables WHERE schemaname = current_schema()
+FROM pg_statio_user_tables WHERE schemaname = current_schema() AND relname = ANY ($1)
 """
 
 OPEN = """
@@ -117,10 +123,15 @@ FROM pg_stat_database d WHERE d.datname = current_database()
 
 STALE = """
 SELECT relname, n_live_tup, n_mod_since_analyze, greatest(last_analyze, last_autoanalyze) IS NULL
-FROM pg_stat_user_tables WHERE schemaname = current_schema()
+FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname = ANY ($1)
     AND (n_mod_since_analyze > 500 + 0.1 * n_live_tup
          OR greatest(last_analyze, last_autoanalyze) IS NULL AND n_live_tup > 500)
 """
+
+
+async def asked(connection: Connection, sql: str, bounds: Bounds) -> list[Row]:
+    """What the server answers; `$1` are the program's own tables."""
+    return await connection.fetch(sql, *([list(bounds.tables)] if "$1" in sql else []))
 
 
 def size(count: float) -> str:

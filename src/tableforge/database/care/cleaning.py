@@ -67,10 +67,12 @@ async def clean(
     )
     dead = {
         row[0]: (row[1], row[2])
-        for row in await connection.fetch(cards.DEAD)
+        for row in await cards.asked(connection, cards.DEAD, bounds)
         if cards.is_dead(row[1], row[2], bounds)
     }
-    stale = [row[0] for row in await connection.fetch(cards.STALE) if row[0] not in dead]
+    stale = [
+        row[0] for row in await cards.asked(connection, cards.STALE, bounds) if row[0] not in dead
+    ]
     work = [(f"VACUUM (ANALYZE) {quoted(table)}", table) for table in dead]
     work += [(f"ANALYZE {quoted(table)}", table) for table in stale]
     outcomes = []
@@ -139,7 +141,7 @@ async def looked(connection: Connection) -> Outcome:
     return Outcome("check a sample of the logs", f"{len(rows)} rooms", "without a gap", "done", "")
 
 
-async def checked(connection: Connection, deadline: float) -> Outcome:
+async def checked(connection: Connection, bounds: cards.Bounds, deadline: float) -> Outcome:
     """The indexes, by amcheck, as far as there is time."""
     where = await connection.fetchval(
         "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
@@ -152,7 +154,8 @@ async def checked(connection: Connection, deadline: float) -> Outcome:
         "SELECT x.relname, x.oid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid"
         " JOIN pg_class c ON c.oid = i.indrelid JOIN pg_am a ON a.oid = x.relam WHERE a.amname = 'btree'"
         " AND i.indisvalid AND c.relnamespace = current_schema()::regnamespace AND c.relpersistence = 'p'"
-        " ORDER BY random()"
+        " AND c.relname = ANY ($1) ORDER BY random()",
+        list(bounds.tables),
     )
     damaged, done = [], 0
     for name, oid in indexes:

@@ -57,6 +57,12 @@ LATELY = Statement(
     background=True,
 )
 
+MADE = Statement(
+    "care.made",
+    "SELECT DISTINCT index_name, table_name FROM care_ledger WHERE change LIKE 'CREATE %'",
+    background=True,
+)
+
 
 class Ledger:
     """The repository of the ledger. Every method raises `DatabaseUnavailable`."""
@@ -92,3 +98,7 @@ class Ledger:
     async def lately(self, verdict: Verdict) -> set[str]:
         """The names of indexes that came out like this in the last thirty days."""
         return {row[0] for row in await self._database.read(LATELY, verdict, LATELY_SECONDS)}
+
+    async def made(self) -> set[tuple[str, str]]:
+        """The indexes that the care has ever begun to make, each with its table."""
+        return {(row[0], row[1]) for row in await self._database.read(MADE)}

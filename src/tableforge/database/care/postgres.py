@@ -16,6 +16,7 @@ import asyncpg
 from tableforge.database import DatabaseUnavailable
 from tableforge.database.care import (
     Card,
+    Entry,
     Finding,
     Measure,
     Outcome,
@@ -87,10 +88,14 @@ ORDER BY total_exec_time DESC LIMIT 500
 ROWS = """
 SELECT c.relname, greatest(c.reltuples, s.n_live_tup)::float8 FROM pg_class c
 LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
-WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($1)
 """
 MAY_OWN = """
 SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)
+"""
+IS_VALID = """
+SELECT i.indisvalid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
+WHERE x.relname = $1 AND c.relname = $2 AND c.relnamespace = current_schema()::regnamespace
 """
 WIDTH = """
 SELECT coalesce(sum(avg_width), 8 * cardinality($2::text[]))::float8 FROM pg_stats
@@ -127,7 +132,7 @@ def shape(text: str) -> str:
 
 
 class PostgresCare:
-    """See `Care` for what holds. `dial` opens a connection that cares; `statements` are the server's own."""
+    """See `Care` for what holds. `dial` opens a connection that cares; `statements` are the program's own, as are `tables`."""
 
     def __init__(
         self,
@@ -137,11 +142,12 @@ class PostgresCare:
         *,
         dead_share: float,
         pool_max: int,
+        tables: frozenset[str],
     ) -> None:
         self._dial = dial
         self._ledger = ledger
         self._statements = statements
-        self._bounds = cards.Bounds(dead_share, pool_max)
+        self._bounds = cards.Bounds(dead_share, pool_max, tables)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
@@ -209,7 +215,7 @@ class PostgresCare:
         self, question: cards.Question
     ) -> Callable[[Connection], Awaitable[tuple[Sequence[Finding], str]]]:
         async def ask(connection: Connection) -> tuple[Sequence[Finding], str]:
-            rows = await connection.fetch(question.sql)
+            rows = await cards.asked(connection, question.sql, self._bounds)
             meant = schema.shipped("postgres") | await self._ledger.lately("done")
             findings = [
                 one
@@ -273,7 +279,9 @@ class PostgresCare:
     async def _missing(self, connection: Connection) -> tuple[list[Missing], int, str]:
         """What the statements that cost most lack, the dearest first, one index a table and order of columns."""
         watched, source = await self._watched(connection)
-        rows: Mapping[str, float] = dict(map(tuple, await connection.fetch(ROWS)))
+        rows: Mapping[str, float] = dict(
+            map(tuple, await cards.asked(connection, ROWS, self._bounds))
+        )
         taken_back = await self._ledger.lately("reverted")
         found: dict[str, Missing] = {}
         deadline = monotonic() + MISSING_SECONDS
@@ -335,7 +343,7 @@ class PostgresCare:
         )
 
     async def _form(self, connection: Connection) -> schema.Form:
-        return schema.form_of_postgres(
+        form = schema.form_of_postgres(
             *[
                 [tuple(row) for row in await connection.fetch(sql)]
                 for sql in (
@@ -345,6 +353,7 @@ class PostgresCare:
                 )
             ]
         )
+        return form.of(self._bounds.tables)
 
     async def _needless(self, connection: Connection) -> tuple[Sequence[Finding], str]:
         form = await self._form(connection)
@@ -416,13 +425,14 @@ class PostgresCare:
         """Take back what was being tried when a process died, and what is left of builds that broke off."""
         outcomes = []
         for entry in await self._ledger.begun():
-            if entry.change.startswith("CREATE") and not await self._drop(connection, entry.index):
+            ended = await self._ended(connection, entry)
+            if ended is None:
                 continue  # somebody uses it: the next order tries again
-            why = "The process that tried it ended before it was measured."
-            await self._ledger.end(entry.id, "reverted", why)
-            outcomes.append(Outcome(entry.change, "begun", "", "reverted", why))
-        for index, _ in await connection.fetch(cards.INVALID):
-            if index.startswith("care_"):
+            await self._ledger.end(entry.id, *ended)
+            outcomes.append(Outcome(entry.change, "begun", "", *ended))
+        made = await self._ledger.made()
+        for index, table in await cards.asked(connection, cards.INVALID, self._bounds):
+            if (index, table) in made:
                 verdict: Verdict = "done" if await self._drop(connection, index) else "failed"
                 outcomes.append(
                     Outcome(
@@ -430,6 +440,21 @@ class PostgresCare:
                     )
                 )
         return outcomes
+
+    async def _ended(self, connection: Connection, entry: Entry) -> tuple[Verdict, str] | None:
+        """What became of a change whose process died, once that is settled; None while it cannot be."""
+        is_valid = await connection.fetchval(IS_VALID, entry.index, entry.table)
+        if entry.change.startswith("DROP") and is_valid:
+            return (
+                "failed",
+                "The process that began to drop it ended before: it is there as it was.",
+            )
+        # One that is being made or dropped concurrently stays behind, not valid, where that breaks off.
+        if is_valid is not None and not await self._drop(connection, entry.index):
+            return None
+        if entry.change.startswith("DROP"):
+            return "done", "The process that dropped it ended before it said so."
+        return "reverted", "The process that tried it ended before it was measured."
 
     async def _drop(self, connection: Connection, index: str) -> bool:
         try:
@@ -480,7 +505,7 @@ class PostgresCare:
             quoted(wish.table),
         )
         lacking = set(wish.columns) - {row[0] for row in known}
-        if lacking:
+        if lacking or wish.table not in self._bounds.tables:
             why = f"There is no table {wish.table} with the columns {', '.join(wish.columns)}."
             return Outcome(definition(candidate), "", "", "failed", why)
         measured: list[tuple[Watched, Drawn, Measure]] = []
@@ -515,6 +540,9 @@ class PostgresCare:
         )
         try:
             await connection.execute(action)
+        except asyncpg.DuplicateTableError as error:
+            await self._ledger.end(entry, "failed", told(error))  # it is somebody else's
+            return Outcome(action, str(before), "", "failed", told(error))
         except asyncpg.PostgresError as error:
             await self._drop(connection, name)
             await self._ledger.end(entry, "failed", told(error))
@@ -565,7 +593,7 @@ class PostgresCare:
             outcomes = await clean(connection, self._bounds, tell, deadline)
             tell("looking at a sample of the logs")
             outcomes.append(await looked(connection))
-            outcomes.append(await checked(connection, deadline))
+            outcomes.append(await checked(connection, self._bounds, deadline))
         return outcomes
 
     async def forget_keys(self, tell: Tell, *, before: str, within_seconds: float) -> Outcome:

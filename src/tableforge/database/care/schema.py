@@ -15,6 +15,7 @@ from tableforge.database.large_indexes import LARGE_INDEXES
 from tableforge.database.migrations import scripts
 
 INDEX_NAME = re.compile(r"CREATE (?:UNIQUE )?INDEX (\w+)", re.IGNORECASE)
+TABLE_NAME = re.compile(r"CREATE TABLE (\w+)", re.IGNORECASE)
 
 
 class Index(NamedTuple):
@@ -49,12 +50,30 @@ class Form(NamedTuple):
     indexes: tuple[Index, ...]
     foreign_keys: tuple[ForeignKey, ...]
 
+    def of(self, tables: frozenset[str]) -> "Form":
+        """The form of these tables alone."""
+        return Form(
+            tuple(one for one in self.tables if one in tables),
+            self.keyed & tables,
+            tuple(one for one in self.indexes if one.table in tables),
+            tuple(one for one in self.foreign_keys if one.table in tables),
+        )
+
 
 @cache
 def shipped(engine: str) -> frozenset[str]:
     """The names of the indexes that come with the program, for `sqlite` or `postgres`."""
     large = {one.name for one in LARGE_INDEXES if engine == "postgres"}
     return frozenset(large.union(*(INDEX_NAME.findall(one.text) for one in scripts(engine))))
+
+
+@cache
+def own_tables(engine: str) -> frozenset[str]:
+    """The names of the program's tables, for `sqlite` or `postgres`; others are somebody else's.
+
+    Without `schema_form`, whose one row wants no care.
+    """
+    return frozenset().union(*(TABLE_NAME.findall(one.text) for one in scripts(engine)))
 
 
 def duplicates(form: Form, *, keep: frozenset[str]) -> Iterator[tuple[Index, Index]]:
@@ -201,11 +220,12 @@ INDEXES_POSTGRES = """
 SELECT x.relname, c.relname,
     (SELECT array_agg(concat_ws(' ', pg_get_indexdef(i.indexrelid, k, true),
             CASE WHEN NOT o.opcdefault THEN o.opcname END,
+            (SELECT a.attoptions::text FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attnum = k),
             CASE WHEN i.indcollation[k - 1] NOT IN (0, 100) THEN i.indcollation[k - 1]::regcollation::text END,
             CASE i.indoption[k - 1] WHEN 1 THEN 'DESC NULLS LAST' WHEN 2 THEN 'NULLS FIRST' WHEN 3 THEN 'DESC' END)
         ORDER BY k)
      FROM generate_series(1, i.indnkeyatts) AS k JOIN pg_opclass o ON o.oid = i.indclass[k - 1]),
-    concat_ws(' ', am.amname, pg_get_expr(i.indpred, i.indrelid),
+    concat_ws(' ', am.amname, pg_get_expr(i.indpred, i.indrelid), x.reloptions::text, nullif(x.reltablespace, 0),
         CASE WHEN i.indnatts > i.indnkeyatts THEN pg_get_indexdef(i.indexrelid) END),
     i.indisprimary OR i.indisunique OR i.indisexclusion OR i.indisreplident OR i.indisclustered
         OR EXISTS (SELECT FROM pg_constraint o WHERE o.conindid = i.indexrelid),
