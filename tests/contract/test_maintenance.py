@@ -225,6 +225,19 @@ async def test_mc7_while_one_cares_for_the_database_nobody_else_does(
     assert len(await Night(there, other).maintain()) > 2
 
 
+async def test_mc5_whoever_asks_while_advice_is_sought_gets_the_same(
+    databases: tuple[Database, Database],
+) -> None:
+    caretaker = Night(databases[0], care_of(databases[0])).caretaker
+    asked = [asyncio.create_task(caretaker.advice()) for _ in range(50)]
+    await asyncio.sleep(0)
+    asked.pop().cancel()
+    first, *others = await asyncio.gather(*asked)
+    assert all(other is first for other in others)
+    assert await caretaker.advice() is not first
+    await caretaker.close()
+
+
 async def test_mc5_a_part_of_the_night_that_fails_leaves_the_others_alone(
     databases: tuple[Database, Database],
 ) -> None:

@@ -92,7 +92,7 @@ class History(Struct, frozen=True):
 async def database_advice(request: Caller) -> Advice:
     """What the database's own figures say: each finding with its evidence, the exact mend, and what that costs."""
     await require_admin(request)
-    return Advice(await house_of(request).caring.caretaker.care.advice())
+    return Advice(await house_of(request).caring.caretaker.advice())
 
 
 @post(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from tableforge.api.orders import Order, Tell
-from tableforge.database.care import Care, Outcome, Wish
+from tableforge.database.care import Card, Care, Outcome, Wish
 from tableforge.database.care.ledger import Ledger
 from tableforge.errors import TableForgeError
 from tableforge.library.retention import Retention
@@ -45,6 +45,22 @@ class Caretaker:
         self._busy = busy
         self._ids_kept = ids_kept_seconds
         self._put_off = put_off_seconds
+        self._advising: asyncio.Task[list[Card]] | None = None
+
+    async def advice(self) -> Sequence[Card]:
+        """What the database lacks; whoever asks while it is being asked gets the same answer. Raises `DatabaseUnavailable`.
+
+        So advice takes one connection, however many ask.
+        """
+        if self._advising is None or self._advising.done():
+            self._advising = asyncio.create_task(self.care.advice())
+        return await asyncio.shield(self._advising)
+
+    async def close(self) -> None:
+        """Ask no further."""
+        if self._advising is not None:
+            self._advising.cancel()
+            await asyncio.gather(self._advising, return_exceptions=True)
 
     def optimize(self, wish: Wish | None) -> Order:
         """The order to mend what can be mended safely, or to try one index."""

@@ -76,3 +76,4 @@ async def caring(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await caretaker.close()
