@@ -118,7 +118,9 @@ class SharedContract:
         assert await found(ada, "k", "room:s") is None
         assert await found(ada, "k") == one
 
-    @pytest.mark.parametrize("how", ["key", "foreseen tag", "unforeseen tag", "region", "all"])
+    @pytest.mark.parametrize(
+        "how", ["key", "foreseen tag", "unforeseen tag", "region", "outdated", "all"]
+    )
     async def test_ca2_a_slow_loader_brings_nothing_back(self, world: World, how: str) -> None:
         ada, bob = await world.instance(), await world.instance()
         slow = kept(await moment(bob), b"old", "room:r")
@@ -127,6 +129,8 @@ class SharedContract:
             assert await ada.drop("rooms", ["k"])
         elif how in ("region", "all"):
             assert await ada.clear("rooms" if how == "region" else None) is not None
+        elif how == "outdated":
+            assert await ada.outdate(["lists", "rooms"])
         else:
             assert await ada.drop_tags(["room:r"])
         bob.put("rooms", "k", slow, seconds=HOUR, entries=PLENTY)
@@ -187,6 +191,17 @@ class SharedContract:
 
         await asyncio.gather(*map(read, shareds * 3), *map(write, shareds))
         assert hits > 50
+
+    async def test_ca13_what_is_outdated_is_not_found_and_other_regions_are(
+        self, world: World
+    ) -> None:
+        ada, bob = await world.instance(), await world.instance()
+        await keep(ada, "k", b"1")
+        assert await bob.outdate([])
+        assert await bob.outdate(["lists"])
+        assert await found(ada, "k") is not None
+        assert await bob.outdate(["rooms"])
+        assert await found(ada, "k") is None
 
     async def test_ca2_many_drops_at_once(self, world: World) -> None:
         ada, bob = await world.instance(), await world.instance()

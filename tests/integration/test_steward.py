@@ -223,6 +223,53 @@ async def test_rg4_nobody_is_connected_through_an_instance_that_is_gone(
     assert a.state("b") == "gone"
 
 
+async def test_ca13_whoever_is_gone_without_having_left_is_told_of_once(
+    shared: PostgresDatabase, members: Start
+) -> None:
+    a, b, c = [await members(name, shared) for name in "abc"]
+    await wait_for(lambda: a.state("b") == a.state("c") == "serving")
+    for one in (b, c):
+        await one.steward.close()
+    assert b.instances
+    await b.instances.leave()
+    await wait_for(lambda: a.state("b") == "unknown")
+    assert a.lost == 0, "it left in order"
+    await wait_for(lambda: a.state("c") == "gone")
+    assert a.lost == 1
+    await members("c", shared)
+    await wait_for(lambda: a.state("c") == "serving")
+    assert a.lost == 1, "that the one before was gone is known"
+
+
+async def test_ca13_another_start_of_an_instance_says_that_the_one_before_is_gone(
+    shared: PostgresDatabase, members: Start
+) -> None:
+    a, b = await members("a", shared), await members("b", shared)
+    await wait_for(lambda: a.state("b") == "serving")
+    await b.steward.close()
+    await shared.write(TAKE_OVER, "b")
+    await wait_for(lambda: a.lost == 1)
+
+
+async def test_ca13_who_came_while_the_registry_was_out_of_reach_may_be_in_the_place_of_another(
+    shared: PostgresDatabase, members: Start
+) -> None:
+    cut = Cut(shared)
+    a, b = await members("a", cut), await members("b", shared)
+    await wait_for(lambda: a.state("b") == "serving")
+    cut.away = True
+    await wait_for(lambda: b.state("a") == "gone")
+    cut.away = False
+    await wait_for(lambda: b.state("a") == "serving")
+    assert a.lost == 0, "all are whom it knew"
+    cut.away = True
+    await wait_for(lambda: b.state("a") == "gone")
+    await members("c", shared)
+    cut.away = False
+    await wait_for(lambda: a.state("c") == "serving")
+    assert a.lost == 1
+
+
 async def test_rg5_whoever_was_replaced_is_told_to_stop(
     shared: PostgresDatabase, members: Start
 ) -> None:

@@ -84,19 +84,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.noticed_at: float | None = None
         self.reading: list[asyncio.Task[None]] = []
         self.levels = [MemoryShared(self.server) for _ in range(2)]
-        self.caches = [
-            TwoLevelCache(
-                [PLAIN, GUARDED],
-                CacheKnobs(),
-                shared=level,
-                tell=lambda *said, to=1 - me: self._tell(to, said),
-                carries=lambda: self.noticed_at is None,
-                clock=self.loop.time,
-                wall=lambda: WALL + self.loop.time(),
-                chance=lambda: 0.5,
-            )
-            for me, level in enumerate(self.levels)
-        ]
+        self.caches = [self._cache(me) for me in range(2)]
 
         async def start() -> None:
             for cache in self.caches:
@@ -105,6 +93,18 @@ class CacheMachine(RuleBasedStateMachine):
             await asyncio.sleep(STARTING_SECONDS + 1)
 
         self.runner.run(start())
+
+    def _cache(self, me: int) -> TwoLevelCache:
+        return TwoLevelCache(
+            [PLAIN, GUARDED],
+            CacheKnobs(),
+            shared=self.levels[me],
+            tell=lambda *said: self._tell(1 - me, said),
+            carries=lambda: self.noticed_at is None,
+            clock=self.loop.time,
+            wall=lambda: WALL + self.loop.time(),
+            chance=lambda: 0.5,
+        )
 
     def _tell(self, to: int, said: tuple[Any, ...]) -> None:
         marks = [tag.split(":") for tag in said[2] if tag.startswith("is:")]
@@ -358,6 +358,27 @@ class CacheMachine(RuleBasedStateMachine):
     async def _release(self, level: MemoryShared) -> None:
         level.release()
 
+    @rule(me=INSTANCES, key=st.sampled_from(KEYS))
+    def one_dies_and_the_other_finds_that_out(self, me: int, key: str) -> None:
+        """What it did last it told nobody of; another one takes its place."""
+        self.everybody_reads_everything()
+
+        async def die() -> None:
+            await asyncio.gather(*self.reading)
+            self.truth[key] += 1
+            self.written.append((self.loop.time(), key, self.truth[key]))
+            await self.caches[me].close(within=0)
+            self.levels[me] = MemoryShared(self.server)
+            self.caches[me] = self._cache(me)
+            self.caches[me].start()
+            for cache in self.caches:
+                cache.doubt()
+            self.must_see = [dict(self.truth) for _ in range(2)]
+
+        self.runner.run(die())
+        self.everybody_reads_everything()
+        self._pass(STARTING_SECONDS + 1)
+
     @rule()
     def the_shared_level_loses_everything(self) -> None:
         self.server.flush()
@@ -382,7 +403,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.runner.close()
 
 
-def test_ca2_ca3_ca8_nobody_is_served_what_they_know_to_be_over() -> None:
+def test_ca2_ca3_ca8_ca13_nobody_is_served_what_they_know_to_be_over() -> None:
     run_state_machine_as_test(
         CacheMachine, settings=settings(max_examples=70, stateful_step_count=20, deadline=None)
     )

@@ -255,3 +255,35 @@ async def test_ca9_what_an_older_load_may_have_missed_is_not_forgotten_for_a_you
     for index in range(OVERTAKEN_AT_MOST * 2 // 5):
         cache.forget_tag(f"late{index}")
     assert (await older, await younger) == (2, 2)
+
+
+@in_its_own_time
+async def test_ca13_what_may_have_changed_unheard_is_believed_of_neither_level(
+    world: World,
+) -> None:
+    cache, other, truth = world.instance(), world.instance(), Truth(1)
+    for one in (cache, other):
+        await number(one, truth.load, tags=["t"])
+    truth.number = 2
+    world.levels[0].away = True
+    cache.doubt()
+    assert await number(cache, truth.load, tags=["t"]) == 2
+    assert cache.untold == 1
+    world.levels[0].away = False
+    assert await number(cache, truth.load, "k", tags=["t"]) == 2
+    assert await number(other, truth.load, tags=["t"]) == 1, "each finds that out for itself"
+    await cache.settled()
+    other.forget_tag("t")
+    assert await number(other, truth.load, tags=["t"]) == 2, "what Redis had does not count"
+
+
+@in_its_own_time
+async def test_ca13_what_positions_guard_stays(world: World) -> None:
+    before, truth = world.instance(), Truth(1)
+    assert await before.get(GUARDED, "k", truth.load) is not None
+    started = world.instance()
+    for one in (started, before):
+        one.doubt()
+        await one.settled()
+        assert await one.get(GUARDED, "k", truth.load) is not None
+    assert truth.reads == 1
