@@ -14,7 +14,7 @@ from msgspec import Struct
 from obstore.store import LocalStore, MemoryStore
 
 from tableforge.config import DatabaseKnobs
-from tableforge.database import Database, Statement
+from tableforge.database import Database, DatabaseUnavailable, Statement
 from tableforge.database.postgres import PostgresDatabase
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import NotFound, TooLarge
@@ -32,6 +32,7 @@ from tableforge.library.assets import GRACE_SECONDS, Asset, AssetBytes, Assets
 from tableforge.ops.servers import PostgresServer
 from tests.local_cache import POLICIES, local_cache
 from tests.services import run_sql
+from tests.unsure_database import Unsure
 
 ROOM_BYTES = 12_000_000
 ENGINES = ("folder", "table", "shared folder", "objects in memory", "objects in a folder")
@@ -348,6 +349,37 @@ async def test_as5_what_one_instance_takes_in_the_others_serve_at_once(fleet: Fl
     first, second = fleet.start(), fleet.start()
     asset = await first.add(b"on the first")
     assert hashlib.sha256(await second.content(asset)).hexdigest() == asset.digest
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@every_engine
+async def test_cr7_a_picture_that_may_be_gone_is_asked_for_again(fleet: Fleet, lost: bool) -> None:
+    unsure = Unsure(fleet.database)
+    fleet.database = unsure
+    house = fleet.start()
+
+    async def shown() -> list[str]:
+        page = await house.assets.list_of_user("ann")
+        return [asset.id for asset in page.assets]
+
+    kept = await house.add()
+    assert await shown() == [kept.id]
+    await house.assets.find(kept.id)
+    unsure.lost = lost
+    unsure.committed = None if lost else asyncio.Event()
+    removing = asyncio.create_task(house.assets.remove(kept))
+    if unsure.committed is None:
+        with pytest.raises(DatabaseUnavailable):
+            await removing
+    else:
+        await unsure.committed.wait()
+        removing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await removing
+    assert await shown() == []
+    with pytest.raises(NotFound):
+        await house.assets.find(kept.id)
+    unsure.answering.set()
 
 
 @pytest.mark.parametrize("fleet", ["objects in memory"], indirect=True)

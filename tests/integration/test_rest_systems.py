@@ -1,15 +1,20 @@
 """Game systems, room templates, and rooms made of them, over REST (rules LF of `docs/spec.md`)."""
 
 import json
+import threading
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tableforge.domain import dice_grammar
 from tests.command import tableforge
 from tests.server_process import Person, ServerProcess
 
+PICTURE = Path(__file__).parent.parent / "samples" / "good" / "plain.png"
 SYSTEM: dict[str, Any] = {
     "name": "Salt & Sorcery",
     "tags": ["Sea", "d20"],
@@ -50,7 +55,11 @@ def test_lf5_a_system_is_kept_in_versions_and_private_until_it_is_public(
     seen = stranger.http.get(address).json()
     assert (seen["name"], seen["version"], seen["newest"], seen["mine"]) == ("Salt", 2, 2, False)
     assert seen["macros"] == []
-    assert stranger.http.get(f"{address}?version=1").json()["macros"] == system["macros"]
+    for earlier in (1, 3):
+        kept_back = stranger.http.get(f"{address}?version={earlier}")
+        assert (kept_back.status_code, kept_back.json()["code"]) == (404, "not-found")
+    assert stranger.http.get(f"{address}?version=2").json() == seen
+    assert maker.http.get(f"{address}?version=1").json()["macros"] == system["macros"]
     assert stranger.http.post(address, json=SYSTEM).status_code == 403
     assert maker.http.get(f"{address}?version=3").status_code == 404
     listed = stranger.http.get("/api/systems", params={"q": "SALT", "tag": "SEA"}).json()
@@ -86,8 +95,12 @@ def test_lf4_what_a_further_template_leaves_out_stays(server: ServerProcess) -> 
     wanted = {"room": room, "name": "Cellar", "tags": ["horror"], "visibility": "public"}
     first = gm.http.post("/api/templates", json=wanted).json()
     address = f"/api/templates/{first['id']}"
+    assert gm.http.post(address, json={"room": room}).json() == first
+    gm.http.patch(f"/api/rooms/{room}", json={"settings": {"players_add_tokens": False}})
     second = gm.http.post(address, json={"room": room}).json()
-    assert second == {**first, "version": 2, "newest": 2, "updated": second["updated"]}
+    counted = {"version": 2, "newest": 2, "updated": second["updated"]}
+    assert second == {**first, "layout": second["layout"], **counted}
+    assert second["layout"]["settings"]["players_add_tokens"] is False
     third = gm.http.post(address, json={"room": room, "name": "Vault", "tags": []}).json()
     assert (third["name"], third["tags"], third["visibility"]) == ("Vault", [], "public")
     assert gm.http.get(f"{address}?version=2").json() == {**second, "newest": 3}
@@ -151,6 +164,13 @@ def test_lf5_fields_and_parameters_that_there_are_not_are_refused(server: Server
         {"attributes": [{"key": "might", "name": "Might", "kind": "choice"}]},
         {"attributes": [{"key": "might", "name": "Might", "default": "ten"}]},
         {"attributes": [{"key": "might", "name": "Might", "strange": 1}]},
+        {"macros": [{"key": f"k{n}", "name": "M", "expression": "1"} for n in range(201)]},
+        {
+            "macros": [
+                {"key": f"k{n}", "name": "M", "expression": "1" + "+1" * 99} for n in range(51)
+            ],
+            "sheets": [],
+        },
         {"decks": [{"name": "Fate", "cards": [{"name": "A", "count": 999}] * 6}]},
         {"sheets": [{"name": "Hero", "fields": [{"attribute": "luck"}]}]},
         {"sheets": [{"name": "Hero", "fields": [{}]}]},
@@ -168,6 +188,36 @@ def test_lf5_a_system_that_makes_no_sense_is_refused(
     assert (refused.status_code, refused.json()["code"]) == (400, "malformed")
     listed = maker.http.get("/api/systems").json()["systems"]
     assert not any(one["mine"] for one in listed)
+
+
+def test_lf9_who_sends_too_many_designs_is_asked_to_wait(server: ServerProcess) -> None:
+    maker, other = Person(server, "Ada"), Person(server, "Bo")
+    answers = (maker.http.post("/api/systems", json={}) for _ in range(1_000))
+    refused = next(answer for answer in answers if answer.status_code != 400)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too-many")
+    assert other.http.post("/api/systems", json=SYSTEM).status_code == 201
+
+
+async def test_lf9_macros_are_read_beside_the_loop(
+    opened: Callable[..., Awaitable[httpx.AsyncClient]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_in: list[int] = []
+    parse = dice_grammar.parse
+
+    def watched(text: str) -> dice_grammar.Expression:
+        read_in.append(threading.get_ident())
+        return parse(text)
+
+    monkeypatch.setattr(dice_grammar, "parse", watched)
+    http = await opened()
+    session = (await http.post("/api/session", json={"name": "Ada"})).json()
+    signed_in = {"authorization": f"Bearer {session['token']}"}
+    made = await http.post("/api/systems", json=SYSTEM, headers=signed_in)
+    address = f"/api/systems/{made.json()['id']}"
+    again = await http.post(address, json={"tags": []}, headers=signed_in)
+    assert (made.status_code, again.status_code) == (201, 201)
+    assert len(read_in) == 2
+    assert threading.get_ident() not in read_in
 
 
 def furnished(gm: Person, room: str, player: Person) -> None:
@@ -242,11 +292,33 @@ def test_lf6_a_room_made_of_a_template_equals_the_one_it_was_made_of(
     again = gm.http.post(f"/api/templates/{template['id']}", json=wanted)
     assert (again.status_code, again.json()["version"]) == (201, 2)
     address = f"/api/templates/{template['id']}"
-    assert (
-        stranger.http.get(address, params={"version": "1"}).json()["layout"] == template["layout"]
-    )
+    assert gm.http.get(address, params={"version": "1"}).json()["layout"] == template["layout"]
+    assert stranger.http.get(address, params={"version": "1"}).status_code == 404
     assert "Late" in stranger.http.get(address).text
     assert stranger.http.post(address, json=wanted).status_code in {403, 404}
+
+
+def test_lf6_a_template_takes_no_picture_of_others_with_it(server: ServerProcess) -> None:
+    gm, player, stranger = (Person(server, name) for name in ("Ada", "Bo", "Cy"))
+    room, invite = gm.create_room("The Cellar")
+    player.join(room, invite)
+    theirs, own = (
+        person.http.post("/api/assets", files={"file": ("a.png", PICTURE.read_bytes())}).json()[
+            "id"
+        ]
+        for person in (player, gm)
+    )
+    for person, picture in ((player, theirs), (gm, own)):
+        person.command(room, "token.add", name=f"Of {person.id}", x=1, y=1, image=picture)
+    gm.command(room, "scene.create", name="Plan", width=9, height=9, background=theirs)
+    wanted = {"room": room, "name": "Cellar", "visibility": "public"}
+    layout = gm.http.post("/api/templates", json=wanted).json()
+    images = {one["name"]: one["image"] for one in layout["layout"]["tokens"]}
+    assert images == {f"Of {player.id}": None, f"Of {gm.id}": own}
+    assert {one["background"] for one in layout["layout"]["scenes"]} == {None}
+    stranger.http.post("/api/rooms", json={"name": "Mine", "template": layout["id"]})
+    assert stranger.http.get(f"/api/assets/{own}").status_code == 200
+    assert stranger.http.get(f"/api/assets/{theirs}").status_code == 404
 
 
 def test_lf6_a_template_that_the_caller_may_not_see_makes_no_room(server: ServerProcess) -> None:

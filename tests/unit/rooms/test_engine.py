@@ -70,6 +70,14 @@ class HeldLog(MemoryEventLog):
             self.held.append(entry)
 
 
+class UnsureLog(MemoryEventLog):
+    """Marks a room deleted, and then cannot say so."""
+
+    async def delete(self, room: str, *, at: str) -> None:
+        await super().delete(room, at=at)
+        raise LogUnavailable("It is not known whether this was saved.")
+
+
 async def nobody_uploaded(asset: str, user: str) -> bool:
     return False
 
@@ -432,3 +440,33 @@ async def test_ro7_history_from_the_log_is_what_was_told_when_it_happened() -> N
     part = await service.events(room, "ilse", told[0][0] - 1, 7)
     assert part.events == told[:7]
     assert part.next == told[6][0]
+
+
+async def test_cr7_a_room_that_may_be_deleted_is_asked_for_again_and_told_of_once_it_is() -> None:
+    log = UnsureLog()
+    service = service_on(log)
+    room = await service.create("gm", "Mara", "The Salt Road", "public")
+    await run(service, room, "ann", JoinRoom(room=room, id="j", name="Ann", role="player"))
+    told: list[str] = []
+
+    async def tell(gone: str) -> None:
+        told.append(gone)
+        if len(told) == 1:
+            raise Unavailable("Nobody could be told.")
+
+    service._deleted = tell
+    assert len((await service.rooms_of("cy", limit=9, cursor=None)).rooms) == 1
+    with pytest.raises(LogUnavailable):
+        await service.delete(room, "gm")
+    assert (await service.rooms_of("cy", limit=9, cursor=None)).rooms == []
+    with pytest.raises(NoSuchRoom):
+        await service.open(room)
+    with pytest.raises(NoSuchRoom):
+        await service.delete(room, "ann")
+    assert told == []
+    with pytest.raises(Unavailable):
+        await service.delete(room, "gm")
+    await service.delete(room, "gm")
+    assert told == [room, room]
+    with pytest.raises(NoSuchRoom):
+        await service.delete(room, "gm")
