@@ -474,10 +474,11 @@ async def test_mc10_what_a_dead_process_left_half_done_is_taken_back(planted: Pl
     assert await planted.ledger.begun() == []
 
 
-@POSTGRES
+@BOTH
 async def test_mc10_what_became_of_a_drop_is_found_by_looking(planted: Planted) -> None:
-    with pytest.raises(asyncpg.UniqueViolationError):
-        planted.run("CREATE UNIQUE INDEX CONCURRENTLY half ON people (town)")
+    if planted.is_postgres:  # where a drop that breaks off leaves an index that is not valid
+        with pytest.raises(asyncpg.UniqueViolationError):
+            planted.run("CREATE UNIQUE INDEX CONCURRENTLY half ON people (town)")
     planted.run("CREATE INDEX whole ON people (pad)")
     for index in ("gone", "half", "whole"):
         change = f'DROP INDEX CONCURRENTLY "{index}"'

@@ -162,6 +162,11 @@ class Entry(Struct, frozen=True):
     reason: str
 
 
+NOT_MEASURED = "The process that tried it ended before it was measured."
+DROPPED = "The process that dropped it ended before it said so."
+LEFT_THERE = "The process that began to drop it ended before: it is there as it was."
+
+
 class Care(Protocol):
     """What one engine can do for itself. Raises `DatabaseUnavailable` where it cannot be reached at all."""
 

@@ -15,6 +15,9 @@ import asyncpg
 
 from tableforge.database import DatabaseUnavailable
 from tableforge.database.care import (
+    DROPPED,
+    LEFT_THERE,
+    NOT_MEASURED,
     Card,
     Entry,
     Finding,
@@ -445,16 +448,13 @@ class PostgresCare:
         """What became of a change whose process died, once that is settled; None while it cannot be."""
         is_valid = await connection.fetchval(IS_VALID, entry.index, entry.table)
         if entry.change.startswith("DROP") and is_valid:
-            return (
-                "failed",
-                "The process that began to drop it ended before: it is there as it was.",
-            )
+            return "failed", LEFT_THERE
         # One that is being made or dropped concurrently stays behind, not valid, where that breaks off.
         if is_valid is not None and not await self._drop(connection, entry.index):
             return None
         if entry.change.startswith("DROP"):
-            return "done", "The process that dropped it ended before it said so."
-        return "reverted", "The process that tried it ended before it was measured."
+            return "done", DROPPED
+        return "reverted", NOT_MEASURED
 
     async def _drop(self, connection: Connection, index: str) -> bool:
         try:

@@ -14,7 +14,11 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from tableforge.database import DatabaseUnavailable
 from tableforge.database.care import (
+    DROPPED,
+    LEFT_THERE,
+    NOT_MEASURED,
     Card,
+    Entry,
     Finding,
     Measure,
     Outcome,
@@ -74,6 +78,7 @@ KEYS_AT_ONCE = 1_000
 FORGET = """
 SELECT rowid, key, CAST(data AS TEXT) ->> '$.at' FROM events WHERE key IS NOT NULL AND key > ? ORDER BY key LIMIT ?
 """
+IS_THERE = "SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ? AND tbl_name = ?"
 
 
 class Engine(Protocol):
@@ -261,13 +266,23 @@ class SqliteCare:
     async def _clear_up(self) -> list[Outcome]:
         """Take back what was being tried when a process died."""
         outcomes = []
-        why = "The process that tried it ended before it was measured."
         for entry in await self._ledger.begun():
-            if entry.change.startswith("CREATE"):
-                await self._change(f"DROP INDEX IF EXISTS {quoted(entry.index)}")
-            await self._ledger.end(entry.id, "reverted", why)
-            outcomes.append(Outcome(entry.change, "begun", "", "reverted", why))
+            ended = await self._ended(entry)
+            if ended is not None:
+                await self._ledger.end(entry.id, *ended)
+                outcomes.append(Outcome(entry.change, "begun", "", *ended))
         return outcomes
+
+    async def _ended(self, entry: Entry) -> tuple[Verdict, str] | None:
+        """What became of a change whose process died, once that is settled; None while it cannot be."""
+        is_there = await self._aside(
+            lambda connection: connection.execute(IS_THERE, (entry.index, entry.table)).fetchone()
+        )
+        if entry.change.startswith("DROP"):
+            return ("failed", LEFT_THERE) if is_there else ("done", DROPPED)
+        if is_there and await self._change(f"DROP INDEX {quoted(entry.index)}"):
+            return None
+        return "reverted", NOT_MEASURED
 
     async def _change(self, text: str) -> str:
         """Run one change of the tables' form on the writer's thread; returns why it was not done, or nothing."""
