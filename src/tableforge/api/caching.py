@@ -31,6 +31,8 @@ GAIN: Final = 0.02
 SAMPLES_AT_LEAST: Final = 200
 """Fewer samples say nothing."""
 DAY_MINUTES: Final = 1440
+NAME_LENGTH: Final = 200
+"""Of a region or a key: no key is longer, and what is no name is not to come back in the answer."""
 
 
 class Level(Struct, frozen=True):
@@ -79,8 +81,8 @@ class CacheStats(Struct, frozen=True):
 class ClearOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """What to forget: everything, a region, or one key of a region."""
 
-    region: str | None = None
-    key: Annotated[str, Meta(max_length=1000)] | None = None
+    region: Annotated[str, Meta(max_length=NAME_LENGTH)] | None = None
+    key: Annotated[str, Meta(max_length=NAME_LENGTH)] | None = None
 
 
 class EmergencyOrder(Struct, frozen=True, forbid_unknown_fields=True):
