@@ -1,4 +1,4 @@
-"""The care of the database on each engine (rules MC1 to MC6, MC10 to MC13 of `docs/spec.md`), on real servers."""
+"""The care of the database on each engine (rules MC1 to MC6, MC10 to MC13, MC16 of `docs/spec.md`), on real servers."""
 
 import asyncio
 import secrets
@@ -635,6 +635,10 @@ async def test_mc1_the_servers_own_figures_are_used_where_it_keeps_them(
         planted.watch(OF_TOWN)
         for _ in range(3):
             await planted.database.read(OF_TOWN, "a secret place")
+        run_sql(server.url, "CREATE ROLE other SUPERUSER LOGIN")
+        other = await asyncpg.connect(server.url, user="other")
+        await other.fetch(text_of(OF_TOWN), "what another user runs does not count")
+        await other.close()
         (finding,) = await planted.findings("missing indexes")
         assert finding.mend == planted.create("people", "town")
         assert "3 calls" in finding.evidence

@@ -84,7 +84,7 @@ IN_PLACE = frozenset({"room_heads", "instances"})
 STATEMENTS = """
 SELECT query, calls, mean_exec_time FROM {schema}.pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND userid = current_user::regrole AND toplevel AND query IS NOT NULL
+    AND userid = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND toplevel AND query IS NOT NULL
 ORDER BY total_exec_time DESC LIMIT 500
 """
 """Of this user alone. These texts are only compared with ours: others may have written them, so none is ever planned."""

@@ -103,7 +103,7 @@ async def best_of(
     best: Tried | None = None
     for table in dict.fromkeys(one.table for one in options):
         of_table = [one for one in options if one.table == table]
-        async with rolled_back(connection, read_only=pretend, seconds=RUN_SECONDS):
+        async with rolled_back(connection, read_only=False, seconds=RUN_SECONDS):
             if not pretend:
                 await _copy(connection, table, rows.get(table, 0))
             before = cost(await explained(connection, text))
