@@ -1,7 +1,8 @@
 """Layouts: how what was made of one table is set up again on another."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import count
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -13,7 +14,19 @@ from tableforge.domain.events import (
     SceneRemoved,
 )
 from tableforge.domain.ids import fresh_id
-from tableforge.domain.state import Given, Layout, Scene, Settings
+from tableforge.domain.state import (
+    Door,
+    Drawing,
+    Given,
+    Layout,
+    Light,
+    Scene,
+    Settings,
+    Token,
+    Wall,
+)
+
+Placed = TypeVar("Placed", Token, Wall, Door, Light, Drawing)
 
 
 def set_up(layout: Layout, first: Scene, given: Given, command: str) -> Iterator[Event]:
@@ -23,6 +36,8 @@ def set_up(layout: Layout, first: Scene, given: Given, command: str) -> Iterator
     if layout.settings != Settings():
         yield RoomChanged(by, at, command, settings=layout.settings)
     active = ""
+    tokens, walls, doors = by_scene(layout.tokens), by_scene(layout.walls), by_scene(layout.doors)
+    lights, drawings = by_scene(layout.lights), by_scene(layout.drawings)
     for scene in layout.scenes:
         key = fresh_id(given, next(ids))
         if scene.id == layout.active:
@@ -34,33 +49,36 @@ def set_up(layout: Layout, first: Scene, given: Given, command: str) -> Iterator
             scene=replace(scene, id=key),
             tokens=tuple(
                 replace(one, id=fresh_id(given, next(ids)), scene=key, owner=None)
-                for one in layout.tokens
-                if one.scene == scene.id
+                for one in tokens.get(scene.id, ())
             ),
             walls=tuple(
                 replace(one, id=fresh_id(given, next(ids)), scene=key)
-                for one in layout.walls
-                if one.scene == scene.id
+                for one in walls.get(scene.id, ())
             ),
             doors=tuple(
                 replace(one, id=fresh_id(given, next(ids)), scene=key)
-                for one in layout.doors
-                if one.scene == scene.id
+                for one in doors.get(scene.id, ())
             ),
             lights=tuple(
                 replace(one, id=fresh_id(given, next(ids)), scene=key)
-                for one in layout.lights
-                if one.scene == scene.id
+                for one in lights.get(scene.id, ())
             ),
             drawings=tuple(
                 replace(one, id=fresh_id(given, next(ids)), scene=key, owner=by)
-                for one in layout.drawings
-                if one.scene == scene.id
+                for one in drawings.get(scene.id, ())
             ),
         )
     if active:
         yield SceneActivated(by, at, command, scene=active)
         yield SceneRemoved(by, at, command, scene=first.id)
+
+
+def by_scene(things: Iterable[Placed]) -> dict[str, list[Placed]]:
+    """The things of each scene, in their order: a layout may have hundreds of scenes and thousands of things."""
+    found: dict[str, list[Placed]] = {}
+    for one in things:
+        found.setdefault(one.scene, []).append(one)
+    return found
 
 
 def pictures_in(layout: Layout) -> frozenset[str]:
