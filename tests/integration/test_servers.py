@@ -210,3 +210,8 @@ def test_proxies_start_and_stop(
     os.kill(server.pid, signal.SIGTERM)
     wait_until(lambda: not server.running)
     wait_until(lambda: not any(lives(pid) for pid in family))
+
+
+def test_free_ports_are_given_once() -> None:
+    given = [free_port() for _ in range(900)]
+    assert len(set(given)) == 900

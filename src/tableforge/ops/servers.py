@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -46,12 +47,19 @@ _FORKS = ThreadPoolExecutor(1, thread_name_prefix="forks")
 """Starts every child: the kernel takes the end of the *thread* that forked for the end of the parent."""
 
 
+_given: deque[int] = deque(maxlen=1_000)
+"""Whoever asks for several ports listens on them only later."""
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A loopback port that nobody listens on now, and that was not among the last ones given in this process."""
     while True:
         port = secrets.choice(PORTS)
+        if port in _given:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+            _given.append(port)
             return port
 
 
