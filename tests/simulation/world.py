@@ -16,7 +16,7 @@ from tableforge.errors import TableForgeError
 from tableforge.eventlog import StoredEvent
 from tableforge.eventlog.memory import Stream
 from tableforge.protocol import codec
-from tableforge.rooms.engine import facts_of
+from tableforge.rooms.decided import facts_of
 from tests.memory_bus import Exchange
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Client

@@ -16,7 +16,8 @@ from tableforge.library.assets import AssetBytes
 from tableforge.ops import fleet_store, store
 from tableforge.ops.stored import OrderRefused, Progress, Store, StoredRoom, StoredRow, Unreadable
 from tableforge.protocol import codec
-from tableforge.rooms.engine import command_key, facts_of
+from tableforge.rooms.decided import facts_of
+from tableforge.rooms.engine import command_key
 
 NOTHING = "Nothing was verified."
 PROBLEMS_A_ROOM = 20

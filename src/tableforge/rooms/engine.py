@@ -18,21 +18,12 @@ import msgspec
 import structlog
 
 from tableforge.domain.commands import Command, HouseCommand, OpenRoom
-from tableforge.domain.decider import decide, evolve, result_of
-from tableforge.domain.events import (
-    Event,
-    MemberChanged,
-    MemberJoined,
-    MemberRemoved,
-    RoomChanged,
-    RoomCreated,
-)
+from tableforge.domain.decider import evolve, result_of
 from tableforge.domain.state import Given, Room
 from tableforge.errors import IdempotencyMismatch, TableForgeError, TooMany, Unavailable
 from tableforge.eventlog import (
     DuplicateCommand,
     EventLog,
-    Facts,
     Found,
     StoredEvent,
     StreamMissing,
@@ -40,12 +31,13 @@ from tableforge.eventlog import (
 )
 from tableforge.protocol import codec
 from tableforge.rooms.cached import CachedRooms
+from tableforge.rooms.decided import FACTUAL, Decided, decided_on
 from tableforge.rooms.given import Clock, Randomness
 from tableforge.rooms.limits import TokenBuckets
 from tableforge.rooms.live import Answer, Entry, LiveRoom, Peers, Publish, Reply, Waiting
 from tableforge.rooms.loading import PAGE, Pause, load
 from tableforge.rooms.turns import Pace, Turns
-from tableforge.rooms.views import Ring, Viewed, view
+from tableforge.rooms.views import Ring, view
 from tableforge.telemetry import COMMANDS, COUNTERS, MESSAGES
 
 CONTENTION_SECONDS = 5.0
@@ -59,9 +51,6 @@ UNLOADED_WITHOUT_SNAPSHOT = 100
 
 LEFT_SECONDS = 3.0
 """How long an instance that ends gives to handing its rooms to the cache."""
-
-FACTUAL = (RoomCreated, RoomChanged, MemberJoined, MemberChanged, MemberRemoved)
-"""Events after which listings know something new."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,12 +75,6 @@ def command_key(room: str, user: str, command_id: str) -> bytes:
 def body_digest(command: Command | HouseCommand) -> bytes:
     """A digest of what the command asks for, so that an id cannot be used for two different things."""
     return blake2b(codec.encode(command), digest_size=8).digest()
-
-
-def facts_of(room: Room) -> Facts:
-    """What listings know of this room."""
-    seats = tuple((member.id, member.role) for member in room.members.values())
-    return Facts(room.name, room.visibility, room.tags, seats)
 
 
 def mismatch(command_id: str) -> IdempotencyMismatch:
@@ -231,50 +214,33 @@ class RoomEngine:
         for answer in one.answers:
             answer(refusal)
 
-    def _decide(self, live: LiveRoom, one: Waiting) -> None:
-        room = live.head
+    def _given(self, user: str) -> Given:
+        return Given(user, self._clock.now(), self._random.draw())
+
+    def _decide(self, live: LiveRoom, one: Waiting, decided: Decided | None = None) -> None:
         user, command = one.user, one.command
-        given = Given(user, self._clock.now(), self._random.draw())
-        datas: list[bytes] = []
-        viewed: list[Viewed] = []
-        facts: Facts | None = None
-        refusal: TableForgeError | None = None
-        events: tuple[Event, ...] = ()
-        try:
-            events = decide(room, command, given)
-            for event in events:
-                after = evolve(room, event)
-                data = codec.encode(event)
-                datas.append(data)
-                viewed.append(view(room, event, after, data))
-                if isinstance(event, FACTUAL):
-                    facts = facts_of(after)
-                room = after
-        except TableForgeError as refused:
-            refusal = refused
-        except Exception as error:  # a mistake in a rule must not take the other rooms along
-            log.error("a command could not be decided", kind=type(command).__name__, exc_info=error)
-            refusal = Unavailable("The command was not carried out.", "The server made a mistake.")
-        if refusal is not None or not events:
+        if decided is None:
+            decided = decided_on(live.head, command, self._given(user))
+        if decided.refusal is not None or not decided.events:
             self._doubt(live, one)
-            self._chore(self._answer_unappended(live, one, refusal, live.head, live.life))
+            self._chore(self._answer_unappended(live, one, decided.refusal, live.head, live.life))
             return
         entry = Entry(
             live.id,
             live.head.version,
             codec.EVENT_FORM,
-            tuple(datas),
+            decided.datas,
             command_key(live.id, user, command.id),
             body_digest(command),
             self._appended,  # type: ignore[arg-type]  # the log hands back what it was given
-            facts,
+            decided.facts,
             live.epoch if live.head.version == 0 else None,
             live=live,
             user=user,
             command=command,
-            happened=events,
-            after=room,
-            viewed=viewed,
+            happened=decided.events,
+            after=decided.after,
+            viewed=decided.viewed,
             answers=one.answers,
             began=one.began,
             life=live.life,
@@ -282,7 +248,7 @@ class RoomEngine:
             number=one.number,
             sent=time.monotonic(),
         )
-        live.head = room
+        live.head = decided.after
         live.pending.append(entry)
         if live.turns is not None:
             live.turns.wrote(self._origin, entry.sent)
@@ -632,8 +598,14 @@ class RoomEngine:
 
     # Rooms in and out of memory
 
-    def create(self, user: str, command: OpenRoom, answer: Answer) -> None:
-        """Begin a room's log with its first command; refused if there is such a room already.
+    async def prepared(self, user: str, command: OpenRoom) -> Decided:
+        """What a room's first command comes to, worked out beside the loop: one with a layout may take long."""
+        return await asyncio.to_thread(decided_on, Room(command.room), command, self._given(user))
+
+    def create(
+        self, user: str, command: OpenRoom, answer: Answer, decided: Decided | None = None
+    ) -> None:
+        """Begin a room's log with its first command, `prepared` or not; refused if there is such a room already.
 
         Raises `Unavailable` when as many rooms as may be are in use.
         """
@@ -650,7 +622,9 @@ class RoomEngine:
             turns=self._turns(),
         )
         self._hold(live)
-        self._decide(live, Waiting(next(self._numbers), user, command, [answer], live.used))
+        self._decide(
+            live, Waiting(next(self._numbers), user, command, [answer], live.used), decided
+        )
 
     def live_nowait(self, room: str) -> LiveRoom | None:
         """The room if it is in memory."""

@@ -151,7 +151,8 @@ class RoomService:
             member_name=user_name,
             layout=layout,
         )
-        await self._answered(lambda answer: self.engine.create(user, command, answer))
+        decided = None if layout is None else await self.engine.prepared(user, command)
+        await self._answered(lambda answer: self.engine.create(user, command, answer, decided))
         return room
 
     async def command(self, room: str, user: str, raw: bytes | msgspec.Raw) -> Reply:

@@ -394,7 +394,7 @@ async def test_ro8_a_mistake_in_one_command_harms_nobody_else(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr("tableforge.rooms.engine.decide", broken)
+        patched.setattr("tableforge.rooms.decided.decide", broken)
         with pytest.raises(Unavailable):
             await run(service, room, "gm", Say(room=room, id="x", text="hi"))
     live = await service.open(room)
