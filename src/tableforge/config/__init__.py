@@ -7,6 +7,7 @@ from tableforge.config.fleet import (
     FleetKnobs,
     RedisKnobs,
     server_name,
+    split_address,
 )
 from tableforge.config.reading import (
     SECTIONS,
@@ -60,6 +61,7 @@ __all__ = [
     "load",
     "read_environment",
     "server_name",
+    "split_address",
     "surroundings",
     "unit_of",
 ]

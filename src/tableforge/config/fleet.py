@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from tableforge.config.values import (
     DAY,
@@ -275,10 +275,23 @@ class AssetKnobs:
     )
 
 
+def split_address(url: str) -> SplitResult:
+    """`urlsplit`, also of several hosts behind commas: some Pythons refuse a bracket behind the first. Raises ValueError."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return urlsplit(url)
+    end = next((at for at, sign in enumerate(rest) if sign in "/?#"), len(rest))
+    authority, behind = rest[:end], rest[end:]
+    credentials, at_sign, hosts = authority.rpartition("@")
+    each = [urlsplit(f"{scheme}://{host}").netloc for host in hosts.split(",")]
+    parts = urlsplit(f"{scheme}://{credentials}{at_sign}{each[0]}{behind}")
+    return parts._replace(netloc=authority)
+
+
 def server_name(url: str) -> str:
     """A server's address without its secrets, for logs and for people."""
     try:
-        parts = urlsplit(url)
+        parts = split_address(url)
     except ValueError:
         return "an address that cannot be read"
     if parts.scheme != "file" and "@" in f"{parts.path}{parts.query}{parts.fragment}":

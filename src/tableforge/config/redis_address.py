@@ -17,7 +17,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from tableforge.config.fleet import RedisKnobs, server_name
+from tableforge.config.fleet import RedisKnobs, server_name, split_address
 from tableforge.errors import StartRefused
 
 Command = tuple[bytes, ...]
@@ -139,7 +139,7 @@ class Address:
         User and password are for the servers; the Sentinels' own are `sentinel_username` and `sentinel_password`. With
         `rediss+sentinel` both speak TLS.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
         credentials, _, hosts = parts.netloc.rpartition("@")
         self._service, _, number = parts.path.strip("/").partition("/")
         if not self._service:

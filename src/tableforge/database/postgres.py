@@ -15,12 +15,12 @@ from functools import lru_cache
 from secrets import SystemRandom
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 import asyncpg
 import structlog
 
-from tableforge.config import CareKnobs, DatabaseKnobs, server_name
+from tableforge.config import CareKnobs, DatabaseKnobs, server_name, split_address
 from tableforge.database import DatabaseUnavailable, Row, Statement, Step
 from tableforge.database.admission import Slots
 from tableforge.database.cards import CARD_SECONDS, Cards, PoolFigures, pool_figures
@@ -236,7 +236,7 @@ class PostgresDatabase:
             host = f"[{host}]" if ":" in host else host
             return f"postgresql://{host}:{knobs.port}/{knobs.name}", 100
         try:
-            parts = urlsplit(knobs.url)
+            parts = split_address(knobs.url)
         except ValueError:
             raise self._start_refused(
                 "The address of the database cannot be read.", "Mend DATABASE_URL."

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tableforge.config import RedisKnobs
+from tableforge.config import RedisKnobs, split_address
 from tableforge.config.redis_address import Address, bus_urls, cache_url
 from tableforge.errors import StartRefused
 
@@ -90,3 +90,23 @@ def test_the_cache_has_the_main_server_whoever_carries_the_bus(
     knobs: RedisKnobs, expected: str | None
 ) -> None:
     assert cache_url(knobs) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "netloc", "path"),
+    [
+        ("redis://a:1/0?b=c", "a:1", "/0"),
+        ("redis://ada:p@a,[::1]:3,b/main", "ada:p@a,[::1]:3,b", "/main"),
+        ("postgresql://[::1],[fe80::1]:5/name", "[::1],[fe80::1]:5", "/name"),
+        ("unix:///run/redis.sock", "", "/run/redis.sock"),
+    ],
+)
+def test_an_address_of_several_hosts_is_taken_apart(url: str, netloc: str, path: str) -> None:
+    parts = split_address(url)
+    assert (parts.scheme, parts.netloc, parts.path) == (url.partition(":")[0], netloc, path)
+    assert parts.geturl() == url
+
+
+def test_half_a_bracket_is_no_address() -> None:
+    with pytest.raises(ValueError, match="Invalid IPv6 URL"):
+        split_address("redis://a,[::1/0")
