@@ -13,12 +13,12 @@ pytest_plugins = ("tests.services",)
 ROOT = Path(__file__).resolve().parent.parent
 
 TIME_BUDGET_SECONDS = {
-    "unit": 20,
+    "unit": 40,
     "contract": 120,
     "machines": 30,
     "project": 10,
     "simulation": 90,
-    "integration": 720,
+    "integration": 900,
     "browser": 300,
     "bench": 120,
 }
