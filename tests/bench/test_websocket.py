@@ -147,3 +147,10 @@ def test_the_command_that_repeats_a_plan_has_what_is_not_usual() -> None:
     assert command_line(plan).endswith(
         "--rate 6 --seconds 60 --room-size 10 --warm-up 2 --folder /disk --set A=1"
     )
+
+
+def test_a_report_holds_no_secret_setting() -> None:
+    plan = Plan(settings={"ADMIN_TOKEN": "open-sesame", "LOG_COMMIT_INTERVAL_MS": "4"})
+    told = command_line(plan)
+    assert "open-sesame" not in told
+    assert "--set ADMIN_TOKEN=******** --set LOG_COMMIT_INTERVAL_MS=4" in told

@@ -8,6 +8,7 @@ from typing import Any
 from tableforge.bench.floor import Floor
 from tableforge.bench.latency import Quantiles
 from tableforge.bench.process import Memory
+from tableforge.config import without_secrets
 
 WARM_UP_SECONDS = 5.0
 
@@ -102,6 +103,7 @@ class Report:
         """The report as plain values."""
         plain: dict[str, Any] = asdict(self)
         plain["plan"]["folder"] = str(self.plan.folder or "")
+        plain["plan"]["settings"] = without_secrets(self.plan.settings)
         return {"bench": "websocket", **plain, "failed": self.failed}
 
 
@@ -113,5 +115,5 @@ def command_line(plan: Plan) -> str:
         [f"--warm-up {plan.warm_up_seconds:g}"] if plan.warm_up_seconds != WARM_UP_SECONDS else []
     )
     parts += [f"--folder {plan.folder}"] if plan.folder else []
-    parts += [f"--set {name}={value}" for name, value in plan.settings.items()]
+    parts += [f"--set {name}={value}" for name, value in without_secrets(plan.settings).items()]
     return " ".join(parts)

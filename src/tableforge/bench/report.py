@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tableforge.bench.figures import Figures, Report
 from tableforge.bench.floor import Commits, FanOut, Floor
 from tableforge.bench.latency import Quantiles
+from tableforge.config import without_secrets
 
 MEBIBYTE = 2**20
 WIDTH = 46
@@ -38,7 +39,8 @@ def _head(report: Report) -> Iterator[str]:
         yield _line(name, report.machine[name])
     versions = ("python", "sqlite", "uvicorn", "uvloop", "websockets", "msgspec")
     yield _line("versions", ", ".join(f"{name} {report.machine[name]}" for name in versions))
-    settings = " ".join(f"{name}={value}" for name, value in report.plan.settings.items())
+    shown = without_secrets(report.plan.settings)
+    settings = " ".join(f"{name}={value}" for name, value in shown.items())
     yield _line("settings of the server", f"no limits {settings}".strip())
     yield _line("cores", report.cores)
 

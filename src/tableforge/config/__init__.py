@@ -19,6 +19,7 @@ from tableforge.config.reading import (
     read_environment,
     surroundings,
     unit_of,
+    without_secrets,
 )
 from tableforge.config.sections import (
     Access,
@@ -64,4 +65,5 @@ __all__ = [
     "split_address",
     "surroundings",
     "unit_of",
+    "without_secrets",
 ]

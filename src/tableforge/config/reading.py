@@ -124,6 +124,12 @@ def shown(setting: Setting, value: object) -> str:
     return "********" if setting.secret else setting.show(value)
 
 
+def without_secrets(written: Mapping[str, str]) -> dict[str, str]:
+    """Settings as an environment has them, for a report: those that are secret as asterisks."""
+    kept = {setting.name for _, _, setting, _ in declared() if setting.secret}
+    return {name: "********" if name in kept else value for name, value in written.items()}
+
+
 def unit_of(setting: Setting) -> str:
     """The unit of a plain number, empty for all else: sizes and times show theirs themselves."""
     return setting.unit if setting.show in {str, show_number} else ""
