@@ -7,7 +7,7 @@ before: a slow server does not slow the crowd down, and latency counts from when
 import asyncio
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from secrets import SystemRandom
 from typing import Any
@@ -59,7 +59,8 @@ class Seen:
 class Crowd:
     """Players at their tables. `rate` in moves a second for each; the first `warm_up` rounds are not measured.
 
-    With several `addresses` (host and port), the members of a room are spread over them.
+    With several `addresses` (host and port), the members of a room are spread over them. `make` makes players who speak
+    another server's protocol.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Crowd:
         rate: float,
         warm_up: int,
         rounds: int,
+        make: "Callable[[Crowd, Seat, tuple[str, int]], Player] | None" = None,
     ) -> None:
         self.period = 1.0 / rate
         self.first = warm_up * len(seats)
@@ -78,7 +80,7 @@ class Crowd:
         # A round is every player's move once, at a moment of the period that is drawn once.
         chance = SystemRandom()
         self.players = [
-            Player(self, seat, addresses[number % len(addresses)])
+            (make or Player)(self, seat, addresses[number % len(addresses)])
             for number, seat in enumerate(seats)
         ]
         chance.shuffle(self.players)
@@ -236,7 +238,7 @@ class Player(Wire):
             if found >= 0:
                 move = int(data[found + 7 : data.find(b'"', found + 7, stop)])
                 offset = int(data[data.rfind(b":", found, stop) + 1 : stop - 3])
-                self._arrived(move, offset, now)
+                self.arrived(move, offset, now)
         elif data.startswith(b'{"id":', start):
             comma = data.find(b",", start, stop)
             command = int(data[start + 6 : comma])
@@ -244,18 +246,21 @@ class Player(Wire):
                 self._welcome(data[start:stop], now)
             elif data.startswith(b',"rpc":', comma):
                 move = command - FIRST_ID
-                self._seen.acknowledged[move] = int(
-                    data[data.rfind(b":", comma, stop) + 1 : stop - 3]
-                )
-                if move >= self._crowd.first:
-                    self._seen.replies.append(int((now - self._crowd.due(move)) * 1_000_000))
-                    self._crowd.look_whether_complete()
+                self.answered(move, int(data[data.rfind(b":", comma, stop) + 1 : stop - 3]), now)
             else:
                 self._seen.error(data[start:stop].decode("utf-8", "replace"))
         elif stop - start == 2 and self.transport is not None:
             self.transport.write(PONG)
 
-    def _arrived(self, move: int, offset: int, now: float) -> None:
+    def answered(self, move: int, offset: int, now: float) -> None:
+        """A move of this player's was answered."""
+        self._seen.acknowledged[move] = offset
+        if move >= self._crowd.first:
+            self._seen.replies.append(int((now - self._crowd.due(move)) * 1_000_000))
+            self._crowd.look_whether_complete()
+
+    def arrived(self, move: int, offset: int, now: float) -> None:
+        """A move reached this player."""
         if offset != self._offset + 1:
             self._seen.out_of_order += 1
         self._offset = offset
@@ -289,6 +294,6 @@ class Player(Wire):
         for publication in result.get("publications", ()):
             name = publication["data"].get("id", "")
             if name.startswith("m"):
-                self._arrived(int(name[1:]), publication["offset"], now)
+                self.arrived(int(name[1:]), publication["offset"], now)
         if not self.ready.done():
             self.ready.set_result(None)

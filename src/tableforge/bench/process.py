@@ -108,11 +108,30 @@ def measured(
 
     It is ready when it prints a line with `marker`.
     """
-    log = folder / f"{module.rpartition('.')[2]}.log"
+    with measured_program(
+        [sys.executable, "-m", module, *arguments],
+        folder / f"{module.rpartition('.')[2]}.log",
+        environment=environment,
+        core=core,
+        marker=marker,
+    ) as child:
+        yield child
+
+
+@contextlib.contextmanager
+def measured_program(
+    command: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str],
+    core: int | None,
+    marker: str,
+) -> Iterator[MeasuredProcess]:
+    """The same for any program; it runs in the folder of its `log`."""
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", module, *arguments],
-            cwd=folder,
+        process = subprocess.Popen(  # noqa: S603 - what a bench names
+            command,
+            cwd=log.parent,
             env={"PATH": os.defpath, "PYTHONUNBUFFERED": "1", **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,

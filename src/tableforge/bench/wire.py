@@ -29,8 +29,10 @@ class Wire(asyncio.Protocol, ABC):
 
     For a subclass to say: `switched` when the WebSocket is open, `received` for each object with the moment it came
     (seconds of the monotonic clock), `odd` for what is no text frame or a refused handshake, `lost` when it is over.
-    `room` stands in the address, for balancers that bring a room together.
+    `room` stands in the address, for balancers that bring a room together; `upgrade` asks for another path.
     """
+
+    upgrade = UPGRADE
 
     def __init__(self, address: tuple[str, int], room: bytes) -> None:
         self.host, self.port = address
@@ -77,7 +79,7 @@ class Wire(asyncio.Protocol, ABC):
         # uvloop's transports are none by inheritance.
         self.transport = cast("asyncio.Transport", transport)
         self._rest, self._open = b"", False
-        self.transport.write(UPGRADE % (self._room, f"{self.host}:{self.port}".encode()))
+        self.transport.write(self.upgrade % (self._room, f"{self.host}:{self.port}".encode()))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
