@@ -13,7 +13,7 @@ from tableforge.bench.chaos import Outcome, Plan, playing, suffer
 from tableforge.bench.faults import FAULTS, Fault
 from tableforge.bench.ground import Ground
 from tableforge.bench.steady import Company
-from tableforge.cli.measuring import servers_of_a_fleet
+from tableforge.cli.measuring_chaos import servers_of_a_fleet
 from tableforge.ops.servers import scratch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

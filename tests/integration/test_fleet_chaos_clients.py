@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tableforge.bench.chaos import even
 from tableforge.bench.ground import Ground, ground
-from tableforge.cli.measuring import servers_of_a_fleet
+from tableforge.cli.measuring_chaos import servers_of_a_fleet
 from tableforge.ops.servers import scratch
 from tests.integration.library_players import library_players
 

@@ -16,7 +16,7 @@ from tableforge.bench.ground import Ground, Instance, ground
 from tableforge.bench.process import allow_open_files
 from tableforge.bench.steady import Company
 from tableforge.bench.tables import Seat, history, lay
-from tableforge.cli.measuring import servers_of_a_fleet
+from tableforge.cli.measuring_chaos import servers_of_a_fleet
 from tableforge.ops.servers import scratch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -102,12 +102,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One figure of every round, which `bench compare` holds against that of another report."""
+    """One figure of every round, which `bench compare` holds against that of another report.
+
+    By a part of `band` the middle of the rounds may lie elsewhere in another run of the same build on the same machine: more
+    for a wall clock than for the processor's.
+    """
 
     name: str
     unit: str
     better: Better
     rounds: tuple[float, ...]
+    band: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What one bench found. `invalid` says why its figures must not be published; `settings` and `figures` hold no secret."""
+    """What one bench found. `invalid` says why its figures must not be published, `broken` what happened that must not at any
+    speed: something lost, doubled, out of order; `settings` and `figures` hold no secret."""
 
     bench: str
     title: str
@@ -175,11 +181,14 @@ class Section:
     notes: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
     invalid: str = ""
+    broken: tuple[str, ...] = ()
 
     @property
     def missed(self) -> bool:
-        """Whether a target of the contract was missed."""
-        return any(kpi.verdict is Verdict.MISSED and not kpi.own for kpi in self.kpis)
+        """Whether a target of the contract was missed, or a promise broken."""
+        return bool(self.broken) or any(
+            kpi.verdict is Verdict.MISSED and not kpi.own for kpi in self.kpis
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

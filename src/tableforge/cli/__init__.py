@@ -5,10 +5,10 @@ A command imports what it needs when it is called: `serve` starts without the to
 
 import click
 
+from tableforge.cli.benches import bench
 from tableforge.cli.conduct import Commands
 from tableforge.cli.fleets import fleet, proxy_config
 from tableforge.cli.keeping import backup, config, doctor, migrate, restore, verify
-from tableforge.cli.measuring import bench
 from tableforge.cli.serving import demo, serve
 
 

@@ -117,6 +117,13 @@ class Progress:
             self._tasks[what] = self._bars.add_task(what, total=of)
         self._bars.update(self._tasks[what], completed=done, total=of)
 
+    def say(self, line: str) -> None:
+        """Tell one line above the bars."""
+        if self._bars.disable:
+            click.echo(line, err=True)
+        else:
+            self._bars.console.print(line, markup=False, highlight=False)
+
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
@@ -214,6 +221,7 @@ def verify(*, as_json: bool) -> None:
         click.echo(
             f"{verdict.rooms} rooms, {verdict.events} events, {verdict.snapshots} snapshots,"
             f" {verdict.pictures} pictures: {len(verdict.problems) or 'no'} problems."
+            + (f" {verdict.shortened} logs begin at a snapshot." if verdict.shortened else "")
         )
         for where, text in verdict.problems:
             click.echo(f"{where}: {text}")
