@@ -60,7 +60,7 @@ class Crowd:
     """Players at their tables. `rate` in moves a second for each; the first `warm_up` rounds are not measured.
 
     With several `addresses` (host and port), the members of a room are spread over them. `make` makes players who speak
-    another server's protocol.
+    another server's protocol. Ids of commands count from `named_from`, for a second crowd at the same tables.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class Crowd:
         warm_up: int,
         rounds: int,
         make: "Callable[[Crowd, Seat, tuple[str, int]], Player] | None" = None,
+        named_from: int = 0,
     ) -> None:
         self.period = 1.0 / rate
+        self.named_from = named_from
         self.first = warm_up * len(seats)
         self.total = self.first + rounds * len(seats)
         self.seen = Seen(array("Q", bytes(8 * self.total)))
@@ -185,7 +187,7 @@ class Player(Wire):
         payload = MOVE % (
             FIRST_ID + number,
             self._room,
-            number,
+            self._crowd.named_from + number,
             self._piece,
             turn % 28,
             self.number % 18,
@@ -236,9 +238,9 @@ class Player(Wire):
         if data.startswith(b'{"push":', start):
             found = data.find(b'"id":"m', start, stop)
             if found >= 0:
-                move = int(data[found + 7 : data.find(b'"', found + 7, stop)])
+                name = int(data[found + 7 : data.find(b'"', found + 7, stop)])
                 offset = int(data[data.rfind(b":", found, stop) + 1 : stop - 3])
-                self.arrived(move, offset, now)
+                self.arrived(name - self._crowd.named_from, offset, now)
         elif data.startswith(b'{"id":', start):
             comma = data.find(b",", start, stop)
             command = int(data[start + 6 : comma])
@@ -294,6 +296,6 @@ class Player(Wire):
         for publication in result.get("publications", ()):
             name = publication["data"].get("id", "")
             if name.startswith("m"):
-                self.arrived(int(name[1:]), publication["offset"], now)
+                self.arrived(int(name[1:]) - self._crowd.named_from, publication["offset"], now)
         if not self.ready.done():
             self.ready.set_result(None)
