@@ -13,7 +13,7 @@ NPM := $(BIN)/python hatch_build.py npm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help packages setup run fleet web test test-web test-python quick soak bench fmt lint types floors gen check lock clean
+.PHONY: help packages setup run fleet web test test-web test-python quick guard soak bench fmt lint types floors gen check lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ test-python: web
 
 quick: $(INSTALLED) ## unit, contract, machines and project tests: under 30 seconds
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/machines tests/project
+
+guard: $(INSTALLED) ## has a command's path become slower than tests/guard/baseline.json? make guard GUARD=--renew
+	@$(BIN)/python -m tests.guard $(GUARD)
 
 soak: web ## the long runs: fresh seeds, hundreds of kills
 	@CHROMIUM="$$(.ci/chromium)" $(BIN)/python -m pytest --soak
