@@ -183,11 +183,13 @@ class Player(Wire):
         if not self.listening:
             self._seen.error("A move was due while its player was not connected.")
             return
-        turn = number // len(self._crowd.players)
+        name = self._crowd.named_from + number
+        # Never where the piece stands already: that would be no move.
+        turn = name // len(self._crowd.players)
         payload = MOVE % (
             FIRST_ID + number,
             self._room,
-            self._crowd.named_from + number,
+            name,
             self._piece,
             turn % 28,
             self.number % 18,
