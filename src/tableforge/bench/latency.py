@@ -2,12 +2,16 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from hdrh.histogram import HdrHistogram
 
 LONGEST_MICROSECONDS = 600_000_000
 DIGITS = 3
+CURVE_STEP = 10**0.1
+"""Ten points of a curve for each further nine of the quantile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,7 @@ class Quantiles:
     p95_ms: float
     p99_ms: float
     max_ms: float
+    p999_ms: float = 0.0
 
 
 def quantiles(microseconds: "array[int]") -> Quantiles:
@@ -30,4 +35,21 @@ def quantiles(microseconds: "array[int]") -> Quantiles:
     def at(percent: float) -> float:
         return float(histogram.get_value_at_percentile(percent)) / 1000 if microseconds else 0.0
 
-    return Quantiles(len(microseconds), at(50), at(95), at(99), at(100))
+    return Quantiles(len(microseconds), at(50), at(95), at(99), at(100), at(99.9))
+
+
+def distribution(microseconds: "array[int]") -> tuple[tuple[float, float], ...]:
+    """A curve of latencies: 1 / (1 - quantile) along, so that each step to the right is a share that is rarer, ms up."""
+    values = sorted(microseconds)
+    points = []
+    rarity = 1.0
+    while values and rarity <= len(values):
+        at = min(len(values) - 1, int(len(values) * (1 - 1 / rarity)))
+        points.append((round(rarity, 3), values[at] / 1000))
+        rarity *= CURVE_STEP
+    return tuple(points)
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median; 0 of nothing."""
+    return median(values) if values else 0.0

@@ -342,6 +342,9 @@ class LocalLevel:
 ENTRY_BYTES: Final = 300
 """What an entry takes beside its key and value: itself, its places in the tables, about two tags."""
 
+WHOLE: Final = frozenset((str, bytes, int, float, bool, type(None)))
+"""What has no parts."""
+
 ITEMS_WEIGHED: Final = 32
 """Of a long list so many are weighed, evenly spread; the others are taken to be like them."""
 
@@ -349,7 +352,7 @@ ITEMS_WEIGHED: Final = 32
 def estimated_bytes(value: object, depth: int = 6) -> int:
     """About what a value takes in memory, parts included; long lists by sample, shared parts as if they were its own."""
     size = getsizeof(value)
-    if depth == 0 or isinstance(value, (str, bytes, int, float)) or value is None:
+    if depth == 0 or type(value) in WHOLE:
         return size
     if isinstance(value, Struct):
         return size + sum(
@@ -363,7 +366,10 @@ def estimated_bytes(value: object, depth: int = 6) -> int:
 
 
 def _of_items(items: Sequence[object], depth: int) -> int:
-    if len(items) <= ITEMS_WEIGHED:
-        return sum(estimated_bytes(item, depth - 1) for item in items)
-    weighed = [items[len(items) * at // ITEMS_WEIGHED] for at in range(ITEMS_WEIGHED)]
-    return sum(estimated_bytes(item, depth - 1) for item in weighed) * len(items) // ITEMS_WEIGHED
+    weighed = items
+    if len(items) > ITEMS_WEIGHED:
+        weighed = [items[len(items) * at // ITEMS_WEIGHED] for at in range(ITEMS_WEIGHED)]
+    size = 0
+    for item in weighed:  # a call for each would be most of what keeping a list takes
+        size += getsizeof(item) if type(item) in WHOLE else estimated_bytes(item, depth - 1)
+    return size if weighed is items else size * len(items) // ITEMS_WEIGHED
