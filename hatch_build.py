@@ -91,17 +91,19 @@ def say(what: str) -> None:
     sys.stderr.flush()
 
 
-def install_packages(client: Path = CLIENT) -> None:
+def install_packages(
+    client: Path = CLIENT, what: str = "the build tools of the browser's side"
+) -> None:
     """Bring node_modules to what package-lock.json says; does nothing when it is there already."""
     lock = client / "package-lock.json"
     if not lock.exists():
-        raise BuildFailed(f"There is no {lock}: the sources of the web client are incomplete.")
+        raise BuildFailed(f"There is no {lock}: the sources of the project are incomplete.")
     wanted = hashlib.sha256(lock.read_bytes() + (client / "package.json").read_bytes()).hexdigest()
     stamp = client / "node_modules" / ".tableforge-lock"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
-    say("Installing the build tools of the browser's side (once, and after a change of them) ...")
+    say(f"Installing {what} (once, and after a change of them) ...")
     if run_npm("ci", *flags, client=client) != 0:
         raise BuildFailed(
             f"npm could not install the packages of {lock}; its own words stand above."
@@ -121,9 +123,10 @@ def build(client: Path = CLIENT, static: Path = STATIC) -> bool:
         return False
     install_packages(client)
     say("Building the browser's side (once, and after a change of it) ...")
-    vite = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
-    if run_node(*vite, "--outDir", str(static), "--emptyOutDir", client=client) != 0:
-        raise BuildFailed("Vite could not build the web client; its own words stand above.")
+    vite = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn", "--emptyOutDir")
+    for mode, folder in (("production", static), ("report", static / "report")):
+        if run_node(*vite, "--mode", mode, "--outDir", str(folder), client=client) != 0:
+            raise BuildFailed("Vite could not build the web client; its own words stand above.")
     stamp.write_text(json.dumps({"sources": wanted}) + "\n")
     return True
 

@@ -2,8 +2,11 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import type { Plugin } from "vite";
-import { defineConfig } from "vitest/config";
+import { defineConfig, type ViteUserConfig } from "vitest/config";
 import { ICONS } from "./src/look/icons.ts";
+
+/** The first with light-dark(): spelt out for older ones it would be settled on :root, and pieces lose their night. */
+const LIGHT_DARK = ["chrome123", "edge123", "firefox120", "safari17.5"];
 
 /** Puts the icons the client uses into the page as one sprite, so that no request and no markup from code is needed. */
 function iconSprite(): Plugin {
@@ -19,7 +22,24 @@ function iconSprite(): Plugin {
   };
 }
 
-export default defineConfig(({ mode }) => ({
+/** The page of `tableforge bench`: one script and one style that Python puts into a file; faces lie in the style. */
+const REPORT: ViteUserConfig = {
+  publicDir: false,
+  build: {
+    outDir: "../src/tableforge/web/static/report",
+    emptyOutDir: true,
+    assetsInlineLimit: 1_000_000,
+    modulePreload: false,
+    cssCodeSplit: false, // or the script would bring the style, which the policy of the page forbids
+    cssTarget: LIGHT_DARK,
+    rolldownOptions: {
+      input: "src/report/main.ts",
+      output: { format: "iife", entryFileNames: "report.js", assetFileNames: "report[extname]" },
+    },
+  },
+};
+
+const client = (mode: string): ViteUserConfig => ({
   base: "./",
   plugins: [svelte(), iconSprite()],
   // Svelte's own server build would be picked in tests otherwise
@@ -29,8 +49,9 @@ export default defineConfig(({ mode }) => ({
     emptyOutDir: true,
     assetsInlineLimit: 0, // data: addresses are not in the content security policy
     chunkSizeWarningLimit: 900, // PixiJS comes as one piece
-    // the first with light-dark(): spelt out for older ones it would be settled on :root, and pieces lose their night
-    cssTarget: ["chrome123", "edge123", "firefox120", "safari17.5"],
+    cssTarget: LIGHT_DARK,
   },
   test: { environment: "jsdom", include: ["tests/**/*.test.ts", "src/**/*.test.ts"] },
-}));
+});
+
+export default defineConfig(({ mode }) => (mode === "report" ? REPORT : client(mode)));

@@ -1,0 +1,342 @@
+/** One plot on a canvas: axes, lines, what happened when, and what stands under the pointer. */
+import uPlot from "uplot";
+import { columns, nearest, type Plot, type Series } from "./data";
+import { placed, type Placed } from "./flags";
+import { powers, quantiles, share, short, told } from "./ticks";
+
+const FONT = '11px "Instrument Sans", system-ui, sans-serif';
+const ROW = 15;
+const ROWS = 3;
+const FEW_POINTS = 40;
+const NARROW = 480;
+const AXIS_GAP = 8;
+
+/** Resolves a colour of the style sheet as it is now. */
+export type Ink = (token: string) => string;
+
+export function inkOf(probe: HTMLElement): Ink {
+  return (token) => {
+    probe.style.color = `var(${token})`;
+    return getComputedStyle(probe).color;
+  };
+}
+
+function dashes(series: Series): number[] {
+  return series.dash.split(" ").filter(Boolean).map(Number);
+}
+
+function tone(series: Series): string {
+  return series.tone ? `--chart-${series.tone}` : "--chart-target";
+}
+
+/** A drawn plot; `repaint` after a change of colours. */
+export class Drawing {
+  readonly #plot: Plot;
+  readonly #host: HTMLElement;
+  readonly #ink: Ink;
+  readonly #told: (words: string) => void;
+  readonly #tip = document.createElement("div");
+  #chart: uPlot;
+  #index = -1;
+
+  constructor(plot: Plot, host: HTMLElement, ink: Ink, saying: (words: string) => void) {
+    this.#plot = plot;
+    this.#host = host;
+    this.#ink = ink;
+    this.#told = saying;
+    this.#tip.className = "tip";
+    this.#tip.hidden = true;
+    this.#chart = this.#made();
+    host.addEventListener("keydown", (event) => this.#walk(event));
+    host.addEventListener("blur", () => this.#leave());
+  }
+
+  resize(): void {
+    if (this.#host.clientWidth !== this.#chart.width) this.repaint();
+  }
+
+  repaint(): void {
+    this.#chart.destroy();
+    this.#chart = this.#made();
+  }
+
+  #made(): uPlot {
+    const data = columns(this.#plot);
+    const width = this.#host.clientWidth;
+    const chart = new uPlot(this.#options(width), data as uPlot.AlignedData, this.#host);
+    chart.over.append(this.#tip);
+    return chart;
+  }
+
+  #options(width: number): uPlot.Options {
+    const { x, y, series, kind } = this.#plot;
+    const rows = this.#rows(width);
+    return {
+      width,
+      height: (width < NARROW ? 216 : 248) + rows * ROW,
+      padding: [8 + rows * ROW, 20, 0, 0],
+      legend: { show: false },
+      scales: {
+        x: {
+          time: false,
+          distr: x.log ? 3 : 1,
+          range: (_, low, high) => spanX(low, high, x.log, kind === "points"),
+        },
+        y: { distr: y.log ? 3 : 1, range: (_, low, high) => spanY(low, high, y.log) },
+      },
+      axes: [this.#axisX(), this.#axisY()],
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      series: [{}, ...series.map((one) => this.#line(one))],
+      hooks: {
+        draw: [(chart) => this.#flags(chart)],
+        setCursor: [(chart) => this.#point(chart)],
+      },
+    };
+  }
+
+  #line(one: Series): uPlot.Series {
+    const colour = this.#ink(tone(one));
+    const ideal = one.role === "ideal";
+    const scattered = this.#plot.kind === "points" && !ideal;
+    return {
+      stroke: colour,
+      width: scattered ? 0 : ideal ? 1.25 : 1.75,
+      dash: dashes(one),
+      spanGaps: true,
+      points: {
+        show: !ideal && (scattered || one.points.length <= FEW_POINTS),
+        size: scattered ? 7 : 6,
+        width: one.role === "peer" ? 1.5 : 0,
+        stroke: colour,
+        fill: one.role === "peer" ? this.#ink("--surface-1") : colour,
+      },
+      ...(scattered ? { paths: () => null } : {}),
+    };
+  }
+
+  #axisX(): uPlot.Axis {
+    const { x } = this.#plot;
+    const plain: uPlot.Axis = {
+      ...this.#axis(),
+      size: 26,
+      space: 64,
+      ...(this.#counts ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] } : {}),
+    };
+    if (x.unit === "time") return { ...plain, values: (_, at) => at.map((one) => day(one)) };
+    if (!x.log) return { ...plain, values: (_, at) => at.map(short) };
+    const percentiles = x.unit === "percentile";
+    return {
+      ...plain,
+      splits: (chart, _, low, high) => {
+        const apart = (46 / Math.max(1, chart.bbox.width / devicePixelRatio)) * Math.log10(high / low);
+        return percentiles ? quantiles(high, apart) : powers(low, high);
+      },
+      filter: (_, at) => at,
+      values: (_, at) => at.map(percentiles ? share : short),
+    };
+  }
+
+  /** Whether x has whole numbers only: there are no one and a half instances. */
+  get #counts(): boolean {
+    return this.#plot.x.unit !== "time" && this.#plot.series.every((one) => one.points.every(([x]) => Number.isInteger(x)));
+  }
+
+  #axisY(): uPlot.Axis {
+    const plain: uPlot.Axis = {
+      ...this.#axis(),
+      space: 36,
+      size: (_, values) => 14 + Math.max(8, ...(values ?? []).map((one) => one.length * 6.2)),
+      values: (_, at) => at.map(short),
+    };
+    if (!this.#plot.y.log) return plain;
+    return { ...plain, splits: (_, __, low, high) => powers(low, high), filter: (_, at) => at };
+  }
+
+  #axis(): uPlot.Axis {
+    return {
+      stroke: this.#ink("--ink-3"),
+      font: FONT,
+      gap: AXIS_GAP,
+      grid: { stroke: this.#ink("--line-1"), width: 1 },
+      ticks: { show: false },
+      border: { show: false },
+    };
+  }
+
+  // What happened when
+
+  /** How many rows the labels of the marks will want above the plot. */
+  #rows(width: number): number {
+    const { marks, series } = this.#plot;
+    if (!marks.length) return 0;
+    const xs = series.flatMap((one) => one.points.map(([x]) => x));
+    const [low, high] = spanX(Math.min(...xs), Math.max(...xs), this.#plot.x.log, false);
+    const left = 48; // about: the axis has not been measured yet
+    const at = (x: number): number => left + ((x - low) / (high - low)) * (width - left - 20);
+    const found = this.#placed(at, left, width - 8);
+    return found === null ? 1 : Math.max(...found.map((one) => one.row)) + 1;
+  }
+
+  #placed(at: (x: number) => number, left: number, right: number): Placed[] | null {
+    const context = document.createElement("canvas").getContext("2d");
+    if (context === null) return null;
+    context.font = FONT;
+    const flags = this.#sorted().map((mark) => ({ at: at(mark.x), width: context.measureText(mark.label).width }));
+    return placed(flags, left, right, ROWS);
+  }
+
+  #sorted(): Plot["marks"] {
+    return [...this.#plot.marks].sort((a, b) => a.x - b.x);
+  }
+
+  #flags(chart: uPlot): void {
+    const marks = this.#sorted();
+    if (!marks.length) return;
+    const scale = devicePixelRatio;
+    const { left, top, width, height } = chart.bbox;
+    const at = (x: number): number => chart.valToPos(x, "x", true) / scale;
+    const places = this.#placed(at, left / scale, (left + width) / scale + 12);
+    this.#host.closest("figure")?.toggleAttribute("data-numbered", places === null);
+    const context = chart.ctx;
+    context.save();
+    context.scale(scale, scale);
+    context.font = FONT;
+    context.strokeStyle = this.#ink("--warn");
+    context.fillStyle = this.#ink("--warn");
+    context.lineWidth = 1;
+    context.textAlign = "left";
+    context.textBaseline = "alphabetic";
+    const floor = (top + height) / scale;
+    marks.forEach((mark, number) => {
+      const x = Math.round(at(mark.x)) + 0.5;
+      const place = places?.[number] ?? { left: x - 3, row: 0 };
+      const label = places ? mark.label : String(number + 1);
+      const base = top / scale - 6 - (this.#heightOf(places) - place.row) * ROW + ROW;
+      context.setLineDash([3, 3]);
+      context.beginPath();
+      context.moveTo(x, places ? base - 9 : base + 4);
+      context.lineTo(x, floor);
+      context.stroke();
+      context.fillText(label, place.left, base);
+    });
+    context.restore();
+  }
+
+  #heightOf(places: Placed[] | null): number {
+    return places ? Math.max(...places.map((one) => one.row)) + 1 : 1;
+  }
+
+  // What stands under the pointer
+
+  #point(chart: uPlot): void {
+    const at = chart.cursor.left ?? -1;
+    if (at < 0) {
+      this.#tip.hidden = true;
+      return;
+    }
+    this.#show(chart, chart.posToVal(at, "x"));
+  }
+
+  #show(chart: uPlot, x: number): string {
+    const [xs, ...ys] = columns(this.#plot);
+    const lines: HTMLElement[] = [];
+    const words: string[] = [];
+    let place = x;
+    let far = Infinity;
+    this.#plot.series.forEach((one, number) => {
+      const column = ys[number] ?? [];
+      const index = nearest(xs, column, x);
+      if (index === null) return;
+      const here = xs[index] ?? x;
+      if (Math.abs(here - x) < far && one.role !== "ideal") {
+        far = Math.abs(here - x);
+        place = here;
+      }
+      const value = told(column[index] ?? NaN, this.#plot.y);
+      lines.push(line(one, value));
+      words.push(`${one.name} ${value}`);
+    });
+    const head = document.createElement("b");
+    head.textContent = told(place, this.#plot.x);
+    this.#tip.replaceChildren(head, ...lines);
+    this.#tip.hidden = false;
+    const width = chart.bbox.width / devicePixelRatio;
+    const left = chart.valToPos(place, "x");
+    this.#tip.style.transform = `translateX(${left > width / 2 ? left - this.#tip.offsetWidth - 12 : left + 12}px)`;
+    return `${head.textContent}: ${words.join(", ")}`;
+  }
+
+  #walk(event: KeyboardEvent): void {
+    const [xs] = columns(this.#plot);
+    const steps: Record<string, number> = {
+      ArrowLeft: this.#index - 1,
+      ArrowRight: this.#index + 1,
+      Home: 0,
+      End: xs.length - 1,
+    };
+    if (event.key === "Escape") this.#leave();
+    const wanted = steps[event.key];
+    if (wanted === undefined) return;
+    event.preventDefault();
+    this.#index = Math.max(0, Math.min(xs.length - 1, wanted));
+    const x = xs[this.#index] ?? 0;
+    this.#chart.setCursor({ left: this.#chart.valToPos(x, "x"), top: 10 });
+    this.#told(this.#show(this.#chart, x));
+  }
+
+  #leave(): void {
+    this.#index = -1;
+    this.#tip.hidden = true;
+    this.#chart.setCursor({ left: -10, top: -10 });
+  }
+}
+
+function line(series: Series, value: string): HTMLElement {
+  const row = document.createElement("span");
+  const key = document.createElement("i");
+  key.className = `tone-${series.tone}`;
+  const name = document.createElement("span");
+  name.textContent = series.name;
+  const figure = document.createElement("span");
+  figure.textContent = value;
+  row.append(key, name, figure);
+  return row;
+}
+
+function day(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().slice(5, 16).replace("T", " ").replace(" 00:00", "");
+}
+
+/** From the first point to the last; scattered ones keep off the edges. */
+export function spanX(low: number, high: number, log: boolean, scattered: boolean): [number, number] {
+  if (!(high > low)) return log ? [(low || 1) / 2, (high || 1) * 2] : [low - 1, high + 1];
+  if (!scattered) return [low, high];
+  if (log) return [low / 1.3, high * 1.3];
+  const pad = (high - low) * 0.04;
+  return [low - pad, high + pad];
+}
+
+/** From zero, so that what looks twice as high is; on a log axis between the figures that `powers` writes. */
+export function spanY(low: number, high: number, log: boolean): [number, number] {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1, 10] : [0, 1];
+  if (log && high / low > 100) return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))];
+  if (log) return [under(low), over(high)];
+  const top = high > 0 ? high : 0;
+  const bottom = low < 0 ? low : 0;
+  return uPlot.rangeNum(bottom, top === bottom ? bottom + 1 : top, {
+    min: { pad: bottom < 0 ? 0.08 : 0, soft: 0, mode: 1 },
+    max: { pad: 0.08, soft: 0, mode: top > 0 ? 2 : 1 },
+  }) as [number, number];
+}
+
+const FACTORS = [1, 2, 5, 10];
+
+function under(value: number): number {
+  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return power * Math.max(...FACTORS.filter((one) => one * power <= value * (1 + 1e-9)));
+}
+
+function over(value: number): number {
+  const power = 10 ** Math.floor(Math.log10(value) - 1e-9);
+  return power * Math.min(...FACTORS.filter((one) => one * power >= value * (1 - 1e-9)));
+}
