@@ -477,3 +477,56 @@ class EventLogContract:
         assert await asyncio.wait_for(asyncio.gather(*anew), DEADLINE) == [None, None]
         stored = [row.data for row in await log.read("r", after=0, limit=9)]
         assert stored == [event(number) for number in (1, 2, 3, 4)]
+
+    async def test_el15_a_stream_begins_at_a_snapshot_before_its_head_and_only_moves_on(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        writer = Writer(log)
+        await writer.open("r")
+        assert await writer.append("r", 1, [event(number) for number in range(2, 10)]) is None
+        for offset in (3, 6, 9):
+            await log.save_snapshot("r", Snapshot(offset, 1, b"state %d" % offset))
+        for offset, begins in ((4, 0), (9, 0), (6, 6), (3, 6), (5, 6)):
+            await beside.begin_behind("r", offset)
+            head = await log.head("r")
+            assert head is not None
+            assert (head.offset, head.begins) == (9, begins)
+        await log.save_snapshot("r", Snapshot(6, 2, b"another"))
+        await log.save_snapshot("r", Snapshot(4, 1, b"too early"))
+        assert await log.snapshot_at("r", 8) == Snapshot(6, 1, b"state 6")
+        assert await log.snapshot_at("r", 5) == Snapshot(3, 1, b"state 3")
+        assert (await log.heads(["r"]))["r"] == Head("epoch-r", 9)
+
+    async def test_el15_what_lies_before_the_beginning_is_taken_away_in_portions(
+        self, log: EventLog, beside: EventLog
+    ) -> None:
+        writer = Writer(log)
+        for room in ("a", "r", "z"):
+            await writer.open(room)
+        key = writer.key()
+        assert await writer.append("r", 1, [event(2), event(3)], key=key) is None
+        assert await writer.append("r", 3, [event(number) for number in range(4, 9)]) is None
+        for offset in (2, 4):
+            await log.save_snapshot("r", Snapshot(offset, 1, b"state %d" % offset))
+        assert await log.take_away("r", limit=100) == (0, 0)
+        assert await log.long_rooms(after="", kept=7, limit=9) == ["r"]
+        await log.begin_behind("r", 4)
+        assert await log.long_rooms(after="", kept=4, limit=9) == ["r"], "there is more to take"
+        assert await log.take_away("r", limit=3) == (3, 1)
+        assert [row.offset for row in await log.read("r", after=0, limit=2)] == [4, 5]
+        assert await beside.take_away("r", limit=3) == (1, 0)
+        assert await log.take_away("r", limit=3) == (0, 0)
+        assert [row.offset for row in await log.read("r", after=0, limit=9)] == [5, 6, 7, 8]
+        assert await log.snapshot_at("r", 3) is None
+        assert await log.snapshot_at("r", 9) == Snapshot(4, 1, b"state 4")
+        assert await log.find("r", key) is None
+        assert await log.long_rooms(after="", kept=4, limit=9) == []
+        assert await log.long_rooms(after="", kept=0, limit=2) == ["a", "r"]
+        assert await log.long_rooms(after="r", kept=0, limit=2) == ["z"]
+        assert await log.lacking_right() == ""
+        assert await writer.append("r", 8, [event(9)]) is None
+        refused = await writer.append("r", 2, [event(9)])
+        assert isinstance(refused, VersionConflict)
+        assert refused.actual == 9
+        await log.delete("r", at="2026-01-01T00:00:00Z")
+        assert await log.long_rooms(after="", kept=0, limit=9) == ["a", "z"]

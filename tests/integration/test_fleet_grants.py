@@ -39,6 +39,10 @@ BATCHES = (
 )
 
 
+NOT_BY_DEFAULT = (log.TAKE_EVENTS, log.TAKE_SNAPSHOTS)
+"""What takes old history away needs another right, of which docs/database-care.md and the refusal tell (HI8)."""
+
+
 class Granted(NamedTuple):
     """The addresses of a database set up as the page says, for its owner and for who serves."""
 
@@ -85,7 +89,7 @@ def statements() -> Iterator[str]:
     ]
     for module in (*found, log):
         for known in vars(module).values():
-            if isinstance(known, Statement):
+            if isinstance(known, Statement) and known not in NOT_BY_DEFAULT:
                 yield text_of(known)
     yield from BATCHES
 

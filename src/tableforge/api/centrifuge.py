@@ -430,9 +430,10 @@ class Conversation:
             recent = live.since(at)
             if recent is not None:
                 return found + recent
-            found += await self._rooms.views(live, at, live.durable.version)
-            if offset + len(found) == at:
+            behind = await self._rooms.views(live, at, live.durable.version)
+            if not behind or behind[0].offset != at + 1:
                 return None
+            found += behind
         return found
 
     def _join(
@@ -543,8 +544,10 @@ class Conversation:
             if history.reverse:
                 upto = min(head, since.offset - 1) if since is not None else head
                 after = max(0, upto - limit)
+                after = await self._rooms.kept_behind(live, after)
             else:
                 after = since.offset if since is not None else 0
+                after = await self._rooms.kept_behind(live, after)
                 upto = min(head, after + limit)
             views = await self._rooms.views(live, after, upto) if after < upto else []
             found = [Publication(Raw(one.data_for(session.user)), one.offset) for one in views]

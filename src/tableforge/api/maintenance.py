@@ -4,18 +4,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
+from typing import NamedTuple
 
 from tableforge.api.orders import Order, Tell
-from tableforge.database.care import Card, Care, Outcome, Wish
+from tableforge.database.care import Card, Care, Outcome, Verdict, Wish
 from tableforge.database.care.ledger import Ledger
 from tableforge.errors import TableForgeError
 from tableforge.library.retention import Retention
 from tableforge.library.runs import Action
+from tableforge.rooms.pruning import History
 
 OPTIMIZE = "optimize-database"
 MAINTENANCE = "maintenance"
 MAINTAIN_SECONDS = 1_800.0
 FORGET_SECONDS = 300.0
+HISTORY_SECONDS = 1_800.0
+HISTORY = "take away old history"
+TROUBLES_TOLD = 5
 PUT_OFF_SECONDS = 60.0
 PUT_OFF_AT_MOST_SECONDS = 4 * 3_600.0
 LEAST_KEPT_SECONDS = 86_400.0
@@ -23,10 +28,18 @@ LEAST_KEPT_SECONDS = 86_400.0
 OTHERS = "Another order or another instance of the fleet cares for the database now."
 
 
+class Pruning(NamedTuple):
+    """The history that is taken away is that of before so many days; `obstacle` says what forbids that for now, or nothing."""
+
+    history: History
+    days: int
+    obstacle: Callable[[], str]
+
+
 class Caretaker:
     """Carries out what an order or a schedule says, one at a time in the whole fleet.
 
-    `busy` says why now is a bad time, or nothing.
+    `busy` says why now is a bad time, or nothing. Without `pruning` all history is kept.
     """
 
     def __init__(
@@ -37,6 +50,7 @@ class Caretaker:
         *,
         busy: Callable[[], str],
         ids_kept_seconds: float,
+        pruning: Pruning | None = None,
         put_off_seconds: float = PUT_OFF_SECONDS,
     ) -> None:
         self.care = care
@@ -44,6 +58,7 @@ class Caretaker:
         self._retention = retention
         self._busy = busy
         self._ids_kept = ids_kept_seconds
+        self._pruning = pruning
         self._put_off = put_off_seconds
         self._advising: asyncio.Task[list[Card]] | None = None
 
@@ -90,12 +105,33 @@ class Caretaker:
             waited = [Action("wait for a quiet time", put_off, "", "done", "")] if put_off else []
             actions = await carried_out("look after the tables", self._tables(tell))
             actions += await carried_out("prune", self._retention.prune(tell))
+            if self._pruning is not None:
+                actions += await carried_out(HISTORY, self._shorten(tell, self._pruning))
             if self._ids_kept:
                 actions += await carried_out("forget ids", self._forget(tell))
             return [*waited, *actions]
 
     async def _tables(self, tell: Tell) -> list[Action]:
         return actions_of(await self.care.maintain(tell, within_seconds=MAINTAIN_SECONDS))
+
+    async def _shorten(self, tell: Tell, pruning: Pruning) -> list[Action]:
+        moment = datetime.now(UTC) - timedelta(days=pruning.days)
+        before = moment.strftime("%Y-%m-%dT%H:%M:%S")
+        deadline = monotonic() + HISTORY_SECONDS
+
+        def enough() -> str:
+            late = "There was no time left for all." if monotonic() > deadline else ""
+            return pruning.obstacle() or self._busy() or late
+
+        if why := pruning.obstacle():
+            return [Action(HISTORY, f"before {before}", "", "skipped", why)]
+        if right := await pruning.history.lacking_right():
+            return [Action(HISTORY, f"before {before}", "", "failed", f"{right}.")]
+        done = await pruning.history.prune(before, tell=tell, enough=enough)
+        after = f"{done.events} events of {done.rooms} rooms taken away"
+        reason = " ".join([*done.troubles[:TROUBLES_TOLD], done.stopped]).strip()
+        verdict: Verdict = "failed" if done.troubles else "done"
+        return [Action(HISTORY, f"before {before}", after, verdict, reason)]
 
     async def _forget(self, tell: Tell) -> list[Action]:
         kept = timedelta(seconds=max(self._ids_kept, LEAST_KEPT_SECONDS))

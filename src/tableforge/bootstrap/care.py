@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from tableforge.api.house import Caring
-from tableforge.api.maintenance import MAINTENANCE, Caretaker
+from tableforge.api.maintenance import MAINTENANCE, Caretaker, Pruning
 from tableforge.api.orders import Orders
 from tableforge.api.schedules import Schedule, Scheduler
 from tableforge.bootstrap.stores import Store
@@ -15,6 +15,8 @@ from tableforge.hub.steward import Steward
 from tableforge.library.instances import Instance
 from tableforge.library.retention import Retention
 from tableforge.library.schedules import ScheduleTurns
+from tableforge.rooms.pruning import History
+from tableforge.rooms.service import FOLDED_TOGETHER
 from tableforge.telemetry import COUNTERS
 
 BUSY_CPU = 0.8
@@ -37,6 +39,27 @@ def busy(instances: Sequence[Instance], *, pool_busy: int, pool_max: int) -> str
     return ""
 
 
+def unlike(instances: Sequence[Instance]) -> str:
+    """Why no history may be taken away: an instance of another version may take a log that lacks its beginning for whole."""
+    versions = sorted({one.version for one in instances if one.alive})
+    return f"Versions {' and '.join(versions)} serve side by side." if len(versions) > 1 else ""
+
+
+def pruning(settings: Settings, store: Store, steward: Steward) -> Pruning | None:
+    """What is done about old history: nothing, unless the operator asked for it.
+
+    As many events stay as the settings let anybody look back for: to bring a client up to date, many of them from a
+    common place on, and to fill a room's memory of its newest.
+    """
+    days = settings.care.history_days
+    if not days:
+        return None
+    rooms = settings.rooms
+    kept = max(rooms.recovery_events, rooms.recent_events) + FOLDED_TOGETHER
+    history = History(store.log, kept_events=kept)
+    return Pruning(history, days, lambda: unlike(steward.listing()))
+
+
 @contextlib.asynccontextmanager
 async def caring(
     settings: Settings,
@@ -57,6 +80,7 @@ async def caring(
             pool_max=settings.database.pool_max if is_fleet else 0,
         ),
         ids_kept_seconds=settings.care.command_ids_kept_seconds,
+        pruning=pruning(settings, store, steward),
     )
     scheduler = Scheduler(
         [Schedule(MAINTENANCE, settings.care.maintenance, caretaker.maintain)],

@@ -175,6 +175,15 @@ class CareKnobs:
         high=36_500 * DAY,
         purpose="A command's id is known for this long, at least 24 hours, so that a repetition changes nothing; 0 keeps all.",
     )
+    history_days: int = whole(
+        "HISTORY_RETENTION_DAYS",
+        0,
+        low=0,
+        high=36_500,
+        unit="days",
+        purpose="Maintenance takes away events that are older, where a snapshot tells what they came to; the newest "
+        "RECOVERY_MAX_EVENTS of a room stay. 0 keeps all.",
+    )
     pool_reserve: int = whole(
         "DB_POOL_RESERVE",
         5,

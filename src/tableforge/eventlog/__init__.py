@@ -4,6 +4,7 @@ The log is the truth; whatever else is known about a room can be thrown away and
 one life of it: a restored or imported stream gets another, so that a position (epoch, offset) is never misread.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple, Protocol
@@ -35,11 +36,14 @@ class Head(NamedTuple):
 
     `server` names the running server of the database that said so, if several processes share it: a late standby that has
     taken over holds other events at the same offsets of the same epoch. "" means that it is always the same, or not known.
+    `begins` is the offset behind which the log begins, 0 where all of it is kept: what lies up to there is told by the
+    snapshot at that offset alone. `heads` leaves both out.
     """
 
     epoch: str
     offset: int
     server: str = ""
+    begins: int = 0
 
 
 class Found(NamedTuple):
@@ -47,6 +51,13 @@ class Found(NamedTuple):
 
     offset: int
     digest: bytes
+
+
+class Taken(NamedTuple):
+    """How many events and snapshots were taken away."""
+
+    events: int
+    snapshots: int
 
 
 class Facts(Struct, frozen=True):
@@ -180,7 +191,9 @@ class EventLog(Protocol):
     - EL11 what `VersionConflict.missed` holds is the log's own, from `expected` on, without a gap;
     - EL12 `heads` sees every append that was acknowledged before it was called, by whichever writer;
     - EL13 an append that was withdrawn before it was sent changes nothing and ends with `VersionConflict`; the log
-      withdraws by itself what was submitted behind an append that was refused, and expects to stand behind it.
+      withdraws by itself what was submitted behind an append that was refused, and expects to stand behind it;
+    - EL15 a stream's beginning only moves on, to a snapshot that lies before its head; that snapshot is neither replaced
+      nor taken away as long as the stream begins there.
     """
 
     def append_nowait(self, entry: Append) -> None:
@@ -212,7 +225,10 @@ class EventLog(Protocol):
         ...
 
     async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot; saving the same offset again replaces it."""
+        """Keep a snapshot; saving the same offset again replaces it.
+
+        One that does not lie behind the stream's beginning is not kept.
+        """
         ...
 
     async def seats(self, user: str) -> list[str]:
@@ -245,9 +261,40 @@ class EventLog(Protocol):
         """Begin another life of the stream: positions of the one before are refused from now on."""
         ...
 
+    async def long_rooms(self, *, after: str, kept: int, limit: int) -> list[str]:
+        """The ids of streams that hold more than `kept` events, or any before their beginning; in order, behind `after`.
+
+        Those that are deleted are left out.
+        """
+        ...
+
+    async def begin_behind(self, room: str, offset: int) -> None:
+        """Have the stream begin behind `offset`: what lies up to there is not needed from now on.
+
+        Nothing changes where no snapshot lies at `offset`, no event behind it, or the stream begins further on already;
+        `head` tells.
+        """
+        ...
+
+    async def take_away(self, room: str, *, limit: int) -> Taken:
+        """Take away events up to the stream's beginning, and snapshots before it: the oldest, at most `limit` of each."""
+        ...
+
+    async def lacking_right(self) -> str:
+        """What has to be granted before `take_away` may be called, as SQL; empty where nothing is lacking."""
+        ...
+
 
 ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 """What "any case" means in names of rooms, on every engine."""
 
 Appended = Sequence[TableForgeError | None]
 """The outcomes of a batch, in its order."""
+
+
+def unpacked(packed: bytes) -> bytes:
+    """The data of a stored snapshot; nothing, which no form reads, where its bytes are not what was written."""
+    try:
+        return zlib.decompress(packed)
+    except zlib.error:
+        return b""

@@ -20,6 +20,7 @@ from tableforge.eventlog import (
     Snapshot,
     StoredEvent,
     StreamMissing,
+    Taken,
     VersionConflict,
 )
 from tableforge.eventlog.group_commit import GroupCommit, one_by_one
@@ -27,12 +28,26 @@ from tableforge.eventlog.group_commit import GroupCommit, one_by_one
 
 @dataclass
 class Stream:
+    """`taken` is how many of the oldest events are no longer in `events`; see `Head` for `begins`."""
+
     place: int
     epoch: str
     facts: Facts
     events: list[StoredEvent] = field(default_factory=list)
     snapshots: dict[int, Snapshot] = field(default_factory=dict)
     deleted: bool = False
+    begins: int = 0
+    taken: int = 0
+
+    @property
+    def head(self) -> int:
+        """The offset of the newest event."""
+        return self.taken + len(self.events)
+
+    def behind(self, offset: int, limit: int) -> list[StoredEvent]:
+        """The events that are there behind an offset."""
+        first = max(0, offset - self.taken)
+        return self.events[first : first + limit]
 
 
 @dataclass
@@ -41,6 +56,8 @@ class Store:
 
     streams: dict[str, Stream] = field(default_factory=dict)
     keys: dict[bytes, Found] = field(default_factory=dict)
+    ends: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    """The key of the command that ends at an offset of a stream."""
 
 
 class MemoryEventLog:
@@ -76,37 +93,40 @@ class MemoryEventLog:
         if entry.opens is not None:
             assert entry.facts is not None
             if entry.room in self._streams:
-                actual = len(self._streams[entry.room].events)
+                actual = self._streams[entry.room].head
                 raise VersionConflict(entry.room, expected=0, actual=actual)
             self._streams[entry.room] = Stream(len(self._streams) + 1, entry.opens, entry.facts)
         stream = self._stream(entry.room)
-        if len(stream.events) != entry.expected:
+        if stream.head != entry.expected:
             raise VersionConflict(
                 entry.room,
                 expected=entry.expected,
-                actual=len(stream.events),
-                missed=stream.events[entry.expected : entry.expected + MISSED_AT_MOST],
+                actual=stream.head,
+                missed=stream.behind(entry.expected, MISSED_AT_MOST),
             )
         for data in entry.events:
-            stream.events.append(StoredEvent(len(stream.events) + 1, entry.version, data))
+            stream.events.append(StoredEvent(stream.head + 1, entry.version, data))
         if entry.facts is not None:
             stream.facts = entry.facts
         self._keys[entry.key] = Found(entry.last, entry.digest)
+        self.store.ends[entry.room, entry.last] = entry.key
 
     async def head(self, room: str) -> Head | None:
         """See the contract."""
         stream = self._streams.get(room)
-        return Head(stream.epoch, len(stream.events)) if stream and not stream.deleted else None
+        if stream is None or stream.deleted:
+            return None
+        return Head(stream.epoch, stream.head, begins=stream.begins)
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """See the contract."""
         found = {room: await self.head(room) for room in rooms}
-        return {room: head for room, head in found.items() if head is not None}
+        return {room: Head(head.epoch, head.offset) for room, head in found.items() if head}
 
     async def read(self, room: str, *, after: int, limit: int) -> list[StoredEvent]:
         """See the contract."""
         stream = self._streams.get(room)
-        return stream.events[after : after + limit] if stream and not stream.deleted else []
+        return stream.behind(after, limit) if stream and not stream.deleted else []
 
     async def find(self, room: str, key: bytes) -> Found | None:
         """See the contract."""
@@ -120,7 +140,7 @@ class MemoryEventLog:
 
     async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
         """See the contract."""
-        if room in self._streams:
+        if room in self._streams and self._streams[room].begins < snapshot.offset:
             self._streams[room].snapshots[snapshot.offset] = snapshot
 
     async def seats(self, user: str) -> list[str]:
@@ -178,3 +198,40 @@ class MemoryEventLog:
         if room not in self._streams:
             raise StreamMissing(room)
         self._streams[room].epoch = epoch
+
+    async def long_rooms(self, *, after: str, kept: int, limit: int) -> list[str]:
+        """See the contract."""
+        return sorted(
+            room
+            for room, stream in self._streams.items()
+            if room > after
+            and not stream.deleted
+            and (stream.head - stream.begins > kept or stream.taken < stream.begins)
+        )[:limit]
+
+    async def begin_behind(self, room: str, offset: int) -> None:
+        """See the contract."""
+        stream = self._streams.get(room)
+        if stream and not stream.deleted and stream.begins < offset < stream.head:
+            stream.begins = offset if offset in stream.snapshots else stream.begins
+
+    async def take_away(self, room: str, *, limit: int) -> Taken:
+        """See the contract."""
+        stream = self._streams[room]
+        gone = min(limit, stream.begins - stream.taken)
+        for event in stream.events[:gone]:
+            self._forget(room, event.offset)
+        del stream.events[:gone]
+        stream.taken += gone
+        early = sorted(at for at in stream.snapshots if at < stream.begins)[:limit]
+        for at in early:
+            del stream.snapshots[at]
+        return Taken(gone, len(early))
+
+    def _forget(self, room: str, offset: int) -> None:
+        """The key of a command goes with its last event."""
+        self._keys.pop(self.store.ends.pop((room, offset), b""), None)
+
+    async def lacking_right(self) -> str:
+        """See the contract."""
+        return ""

@@ -42,6 +42,8 @@ from tableforge.eventlog import (
     Snapshot,
     StoredEvent,
     StreamMissing,
+    Taken,
+    unpacked,
 )
 from tableforge.eventlog.batch import (
     KEYS,
@@ -61,7 +63,7 @@ SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
 
 READ_HEAD = Statement(
     "log_head",
-    f"SELECT epoch, head, {SERVER} FROM room_heads WHERE room = ? AND deleted_at IS NULL",  # noqa: S608 - a constant
+    f"SELECT epoch, head, {SERVER}, begins FROM room_heads WHERE room = ? AND deleted_at IS NULL",  # noqa: S608 - a constant
 )
 READ_HEADS = Statement(
     "log_heads",
@@ -80,7 +82,8 @@ SNAPSHOT_AT = Statement(
 )
 SAVE_SNAPSHOT = Statement(
     "log_save_snapshot",
-    """INSERT INTO snapshots (room, seq, version, data) SELECT room, ?, ?, ? FROM room_heads WHERE room = ?
+    """INSERT INTO snapshots (room, seq, version, data) SELECT room, ?1, ?2, ?3 FROM room_heads
+       WHERE room = ?4 AND begins < ?1
        ON CONFLICT (room, seq) DO UPDATE SET version = excluded.version, data = excluded.data""",
     repeatable=True,
 )
@@ -164,6 +167,35 @@ RESTORE = Statement(
 )
 RENEW_EPOCH = Statement(
     "log_renew_epoch", "UPDATE room_heads SET epoch = ? WHERE room = ?", repeatable=True
+)
+LONG_ROOMS = Statement(
+    "log_long_rooms",
+    """SELECT room FROM room_heads h WHERE deleted_at IS NULL AND room > ?1 AND (head - begins > ?2 OR (begins > 0
+       AND EXISTS (SELECT 1 FROM events e WHERE e.room = h.room AND e.seq <= h.begins))) ORDER BY room LIMIT ?3""",
+    background=True,
+)
+BEGIN_BEHIND = Statement(
+    "log_begin_behind",
+    """UPDATE room_heads h SET begins = ?2 WHERE room = ?1 AND deleted_at IS NULL AND begins < ?2 AND head > ?2
+       AND EXISTS (SELECT 1 FROM snapshots s WHERE s.room = ?1 AND s.seq = ?2)""",
+    repeatable=True,
+)
+TAKE_EVENTS = Statement(
+    "log_take_events",
+    """DELETE FROM events WHERE room = ?1 AND seq = ANY (ARRAY(
+       SELECT e.seq FROM room_heads h JOIN events e ON e.room = h.room
+       WHERE h.room = ?1 AND e.seq <= h.begins ORDER BY e.seq LIMIT ?2))""",
+)
+TAKE_SNAPSHOTS = Statement(
+    "log_take_snapshots",
+    """DELETE FROM snapshots WHERE room = ?1 AND seq = ANY (ARRAY(
+       SELECT s.seq FROM room_heads h JOIN snapshots s ON s.room = h.room
+       WHERE h.room = ?1 AND s.seq < h.begins ORDER BY s.seq LIMIT ?2))""",
+)
+LACKING_RIGHT = Statement(
+    "log_lacking_right",
+    """SELECT 'GRANT DELETE ON events, snapshots TO ' || quote_ident(current_user) WHERE NOT
+       (has_table_privilege('events', 'DELETE') AND has_table_privilege('snapshots', 'DELETE'))""",
 )
 
 log = structlog.get_logger(__name__)
@@ -383,7 +415,7 @@ class PostgresEventLog:
     async def snapshot_at(self, room: str, offset: int) -> Snapshot | None:
         """See the contract."""
         rows = await self._database.read(SNAPSHOT_AT, room, offset)
-        return Snapshot(rows[0][0], rows[0][1], zlib.decompress(rows[0][2])) if rows else None
+        return Snapshot(rows[0][0], rows[0][1], unpacked(rows[0][2])) if rows else None
 
     async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
         """See the contract."""
@@ -435,6 +467,24 @@ class PostgresEventLog:
     async def renew_epoch(self, room: str, epoch: str) -> None:
         """See the contract."""
         await self._change(RENEW_EPOCH, room, epoch, room)
+
+    async def long_rooms(self, *, after: str, kept: int, limit: int) -> list[str]:
+        """See the contract."""
+        return [row[0] for row in await self._database.read(LONG_ROOMS, after, kept, limit)]
+
+    async def begin_behind(self, room: str, offset: int) -> None:
+        """See the contract."""
+        await self._database.write(BEGIN_BEHIND, room, offset)
+
+    async def take_away(self, room: str, *, limit: int) -> Taken:
+        """See the contract."""
+        steps = [(TAKE_EVENTS, (room, limit)), (TAKE_SNAPSHOTS, (room, limit))]
+        return Taken(*await self._database.write_all(steps))
+
+    async def lacking_right(self) -> str:
+        """See the contract."""
+        rows = await self._database.read(LACKING_RIGHT)
+        return rows[0][0] if rows else ""
 
     async def _change(self, statement: Statement, room: str, *params: object) -> None:
         if await self._database.write(statement, *params) == 0:

@@ -23,7 +23,9 @@ from tableforge.eventlog import (
     Snapshot,
     StoredEvent,
     StreamMissing,
+    Taken,
     VersionConflict,
+    unpacked,
 )
 from tableforge.eventlog.group_commit import GroupCommit, one_by_one
 
@@ -40,7 +42,7 @@ HEAD = """SELECT r.num, coalesce((SELECT max(seq) FROM events e WHERE e.room = r
           FROM rooms r WHERE r.id = ? AND r.deleted_at IS NULL"""
 READ_HEAD = Statement(
     "log_head",
-    """SELECT r.epoch, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0)
+    """SELECT r.epoch, coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0), '', r.begins
        FROM rooms r WHERE r.id = ? AND r.deleted_at IS NULL""",
 )
 READ_HEADS = Statement(
@@ -61,7 +63,8 @@ SNAPSHOT_AT = Statement(
 )
 SAVE_SNAPSHOT = Statement(
     "log_save_snapshot",
-    """INSERT INTO snapshots (room, seq, version, data) SELECT num, ?, ?, ? FROM rooms WHERE id = ?
+    """INSERT INTO snapshots (room, seq, version, data) SELECT num, ?1, ?2, ?3 FROM rooms
+       WHERE id = ?4 AND begins < ?1
        ON CONFLICT (room, seq) DO UPDATE SET version = excluded.version, data = excluded.data""",
 )
 SEATS = Statement(
@@ -125,6 +128,30 @@ DELETE = Statement(
 )
 RESTORE = Statement("log_restore", "UPDATE rooms SET deleted_at = NULL WHERE id = ?")
 RENEW_EPOCH = Statement("log_renew_epoch", "UPDATE rooms SET epoch = ? WHERE id = ?")
+LONG_ROOMS = Statement(
+    "log_long_rooms",
+    """SELECT id FROM rooms r WHERE deleted_at IS NULL AND id > ?1
+       AND (coalesce((SELECT max(seq) FROM events e WHERE e.room = r.num), 0) - begins > ?2
+            OR (begins > 0 AND EXISTS (SELECT 1 FROM events e WHERE e.room = r.num AND e.seq <= begins)))
+       ORDER BY id LIMIT ?3""",
+    background=True,
+)
+BEGIN_BEHIND = Statement(
+    "log_begin_behind",
+    """UPDATE rooms SET begins = ?2 WHERE id = ?1 AND deleted_at IS NULL AND begins < ?2
+       AND EXISTS (SELECT 1 FROM events e WHERE e.room = num AND e.seq > ?2)
+       AND EXISTS (SELECT 1 FROM snapshots s WHERE s.room = num AND s.seq = ?2)""",
+)
+TAKE_EVENTS = Statement(
+    "log_take_events",
+    """DELETE FROM events WHERE rowid IN (SELECT e.rowid FROM rooms r JOIN events e ON e.room = r.num
+       WHERE r.id = ?1 AND e.seq <= r.begins ORDER BY e.seq LIMIT ?2)""",
+)
+TAKE_SNAPSHOTS = Statement(
+    "log_take_snapshots",
+    """DELETE FROM snapshots WHERE rowid IN (SELECT s.rowid FROM rooms r JOIN snapshots s ON s.room = r.num
+       WHERE r.id = ?1 AND s.seq < r.begins ORDER BY s.seq LIMIT ?2)""",
+)
 
 
 class SqliteEventLog:
@@ -262,7 +289,7 @@ class SqliteEventLog:
     async def snapshot_at(self, room: str, offset: int) -> Snapshot | None:
         """See the contract."""
         rows = await self._database.read(SNAPSHOT_AT, room, offset)
-        return Snapshot(rows[0][0], rows[0][1], zlib.decompress(rows[0][2])) if rows else None
+        return Snapshot(rows[0][0], rows[0][1], unpacked(rows[0][2])) if rows else None
 
     async def save_snapshot(self, room: str, snapshot: Snapshot) -> None:
         """See the contract."""
@@ -304,6 +331,23 @@ class SqliteEventLog:
     async def renew_epoch(self, room: str, epoch: str) -> None:
         """See the contract."""
         await self._change(RENEW_EPOCH, room, epoch, room)
+
+    async def long_rooms(self, *, after: str, kept: int, limit: int) -> list[str]:
+        """See the contract."""
+        return [row[0] for row in await self._database.read(LONG_ROOMS, after, kept, limit)]
+
+    async def begin_behind(self, room: str, offset: int) -> None:
+        """See the contract."""
+        await self._database.write(BEGIN_BEHIND, room, offset)
+
+    async def take_away(self, room: str, *, limit: int) -> Taken:
+        """See the contract."""
+        steps = [(TAKE_EVENTS, (room, limit)), (TAKE_SNAPSHOTS, (room, limit))]
+        return Taken(*await self._database.write_all(steps))
+
+    async def lacking_right(self) -> str:
+        """See the contract: the file is this process's own."""
+        return ""
 
     async def _change(self, statement: Statement, room: str, *params: object) -> None:
         def work(connection: sqlite3.Connection) -> int:

@@ -107,12 +107,12 @@ class PostgresStore:
     async def rooms(self) -> list[StoredRoom]:
         """See `Store`."""
         rows = await self._fetch(
-            "SELECT place, id, name, visibility, tags, deleted_at"
+            "SELECT place, id, name, visibility, tags, deleted_at, coalesce(begins, 0)"
             " FROM rooms LEFT JOIN room_heads ON room = id ORDER BY place"
         )
         return [
-            StoredRoom(place, room, name, visibility, tuple(tags), deleted_at)
-            for place, room, name, visibility, tags, deleted_at in rows
+            StoredRoom(place, room, name, visibility, tuple(tags), deleted_at, begins)
+            for place, room, name, visibility, tags, deleted_at, begins in rows
         ]
 
     async def head(self, room: str) -> int | None:
@@ -122,20 +122,27 @@ class PostgresStore:
 
     async def events(self, room: str) -> AsyncIterator[list[StoredRow]]:
         """See `Store`."""
-        text = "SELECT seq, version, data, key, digest FROM events WHERE room = $1 ORDER BY seq"
+        text = (
+            "SELECT seq, version, data, key, digest FROM events WHERE room = $1"
+            " AND seq > coalesce((SELECT begins FROM room_heads WHERE room = $1), 0) ORDER BY seq"
+        )
         async for portion in self._portions(text, room):
             yield [StoredRow(*row) for row in portion]
 
     async def events_by_room(self) -> dict[str, int]:
         """See `Store`."""
-        rows = await self._fetch("SELECT room, count(*) FROM events GROUP BY room")
+        rows = await self._fetch(
+            "SELECT e.room, count(*) FROM events e LEFT JOIN room_heads h ON h.room = e.room"
+            " WHERE e.seq > coalesce(h.begins, 0) GROUP BY e.room"
+        )
         return {room: count for room, count in rows}  # noqa: C416 - records are no pairs
 
     async def snapshots(self, room: str) -> AsyncIterator[StoredSnapshot]:
         """See `Store`."""
         with answering():
             async for row in self._connection.cursor(
-                "SELECT seq, version, data FROM snapshots WHERE room = $1 ORDER BY seq",
+                "SELECT seq, version, data FROM snapshots WHERE room = $1"
+                " AND seq >= coalesce((SELECT begins FROM room_heads WHERE room = $1), 0) ORDER BY seq",
                 room,
                 prefetch=1,
             ):
@@ -167,8 +174,8 @@ class PostgresStore:
                 *(room.id, room.name, room.visibility, list(room.tags)),
             )
             await self._connection.execute(
-                "INSERT INTO room_heads (room, head, epoch, deleted_at) VALUES ($1, $2, $3, $4)",
-                *(room.id, head, epoch, room.deleted_at),
+                "INSERT INTO room_heads (room, head, epoch, deleted_at, begins) VALUES ($1, $2, $3, $4, $5)",
+                *(room.id, head, epoch, room.deleted_at, room.begins),
             )
             await self._connection.copy_records_to_table(
                 "seats",

@@ -26,6 +26,7 @@ from typing import Final, Literal, NamedTuple, get_args
 import msgspec
 
 from tableforge.config import DatabaseKnobs, Settings, server_name
+from tableforge.domain.state import Room
 from tableforge.errors import Conflict, NotFound, Unavailable
 from tableforge.library.asset_stores import FolderBytes, size_and_digest
 from tableforge.library.assets import AssetBytes
@@ -40,6 +41,7 @@ from tableforge.ops.stored import (
     Unreadable,
 )
 from tableforge.ops.verify import Fold
+from tableforge.protocol import codec
 
 NOTHING = "Nothing was moved."
 ID = re.compile(rb'"([a-z2-7]{16})"')
@@ -121,13 +123,14 @@ class Side(NamedTuple):
 
 
 class Tally:
-    """What a room's log comes to, row by row."""
+    """What a room's log comes to, row by row. The digest is over what lies behind the offset `since` alone."""
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, room: StoredRoom, beginning: dict[int, Room], since: int) -> None:
         self.room = room
-        self._digest = hashlib.sha256()
-        self._fold = Fold(room, {}, self._hear)
         self.trouble = ""
+        self._since = since
+        self._digest = hashlib.sha256()
+        self._fold = Fold(room.id, beginning, self._hear, room.begins)
 
     def _hear(self, text: str) -> None:
         self.trouble = self.trouble or text
@@ -137,9 +140,10 @@ class Tally:
         for row in rows:
             parts = (row.data, row.key or b"", row.digest or b"")
             lengths = [len(part) for part in parts]
-            self._digest.update(f"{row.offset} {row.form} {lengths}".encode())
-            for part in parts:
-                self._digest.update(part)
+            if row.offset > self._since:
+                self._digest.update(f"{row.offset} {row.form} {lengths}".encode())
+                for part in parts:
+                    self._digest.update(part)
             self._fold.take(row)
 
     @property
@@ -394,7 +398,7 @@ class Move:
         self._left_behind = staying - going
 
     async def _move_room(self, room: StoredRoom) -> MovedRoom:
-        tally = Tally(room.id)
+        tally = await _begun(self._source.store, room)
         try:
             if self._is_dry:
                 async for rows in self._logged(room.id):
@@ -407,13 +411,15 @@ class Move:
         return tally.as_told(room, "moved", tally.trouble)
 
     async def _compared(self, room: StoredRoom, there: StoredRoom) -> MovedRoom:
-        here = Tally(room.id)
+        # Either side may have lost its beginning since: what both have is compared, and what it comes to.
+        since = max(room.begins, there.begins)
+        here = await _begun(self._source.store, room, since)
         try:
             async for rows in self._logged(room.id):
                 here.take(rows)
-            yonder = await self._there(room.id)
-            if here.digest != yonder.digest:
-                return here.as_told(room, "refused", await self._difference(here, yonder))
+            yonder = await self._there(there, since)
+            if (here.digest, here.state) != (yonder.digest, yonder.state):
+                return here.as_told(room, "refused", await self._difference(here, yonder, since))
         except (Unreadable, sqlite3.IntegrityError) as error:
             return here.as_told(room, "refused", str(error))
         if (room.deleted_at is None) != (there.deleted_at is None):
@@ -423,25 +429,25 @@ class Move:
             )
         return here.as_told(room, "there")
 
-    async def _there(self, room: str, until: float = math.inf) -> Tally:
+    async def _there(self, room: StoredRoom, since: int, until: float = math.inf) -> Tally:
         """What the target's log of a room comes to, or its first events `until` an offset."""
         async with AsyncExitStack() as stack:
             if not self._is_dry:
                 await stack.enter_async_context(self._target.store.transaction())
-            return await _tallied(self._target.store, room, until)
+            return await _tallied(self._target.store, room, since, until)
 
-    async def _difference(self, here: Tally, yonder: Tally) -> str:
+    async def _difference(self, here: Tally, yonder: Tally, since: int) -> str:
         """How two logs of one room differ, and what can be done."""
         target, source = self._target.name, self._source.name
         if here.events < yonder.events:
-            if (await self._there(here.room, here.events)).digest == here.digest:
+            if (await self._there(yonder.room, since, here.events)).digest == here.digest:
                 return (
                     f"{target} has a later state of the same log: {yonder.events} events, {here.events} in {source}."
                     " Neither was changed. If it was moved before and played on there, nothing is left to do;"
                     " else move into an empty place."
                 )
         else:
-            first = await _tallied(self._source.store, here.room, yonder.events)
+            first = await _tallied(self._source.store, here.room, since, yonder.events)
             if first.digest == yonder.digest:
                 return (
                     f"{target} has an earlier state of the same log: {yonder.events} events, {here.events} in {source}."
@@ -471,7 +477,7 @@ class Move:
             self._progress("events", self._events, max(self._all_events, self._events))
         async for snapshot in source.snapshots(room.id):
             await target.add_snapshot(room.id, snapshot)
-        yonder = await _tallied(target, room.id)
+        yonder = await _tallied(target, room, room.begins)
         if (here.events, here.digest, here.state) != (head, yonder.digest, yonder.state):
             raise Unavailable(
                 f"Room {room.id} ({room.name}) was not moved.",
@@ -543,9 +549,21 @@ class Move:
         self._pictures += 1
 
 
-async def _tallied(found: Store, room: str, until: float = math.inf) -> Tally:
-    tally = Tally(room)
-    async for rows in found.events(room):
+async def _begun(found: Store, room: StoredRoom, since: int = 0) -> Tally:
+    """A tally that holds what the snapshot at the log's beginning says, and no event yet."""
+    beginning: dict[int, Room] = {}
+    if room.begins:
+        with suppress(Unreadable):
+            async for snapshot in found.snapshots(room.id):
+                if snapshot.offset == room.begins:
+                    state = codec.decode_room(snapshot.form, snapshot.unpacked())
+                    beginning |= {} if state is None else {room.begins: state}
+    return Tally(room, beginning, since)
+
+
+async def _tallied(found: Store, room: StoredRoom, since: int, until: float = math.inf) -> Tally:
+    tally = await _begun(found, room, since)
+    async for rows in found.events(room.id):
         tally.take(row for row in rows if row.offset <= until)
     return tally
 

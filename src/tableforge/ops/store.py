@@ -234,11 +234,11 @@ class SqliteStore:
     async def rooms(self) -> list[StoredRoom]:
         """See `Store`."""
         rows = self._connection.execute(
-            "SELECT num, id, name, visibility, tags, deleted_at FROM rooms ORDER BY num"
+            "SELECT num, id, name, visibility, tags, deleted_at, begins FROM rooms ORDER BY num"
         )
         return [
-            StoredRoom(num, room, name, visibility, tuple(msgspec.json.decode(tags)), deleted_at)
-            for num, room, name, visibility, tags, deleted_at in rows
+            StoredRoom(*(num, room, name, visibility), tuple(msgspec.json.decode(tags)), *rest)
+            for num, room, name, visibility, tags, *rest in rows
         ]
 
     async def head(self, room: str) -> int | None:
@@ -254,8 +254,8 @@ class SqliteStore:
         """See `Store`."""
         with _readable():
             rows = self._connection.execute(
-                "SELECT seq, version, data, key, digest FROM events"
-                " WHERE room = (SELECT num FROM rooms WHERE id = ?) ORDER BY seq",
+                "SELECT e.seq, e.version, e.data, e.key, e.digest FROM rooms r"
+                " JOIN events e ON e.room = r.num AND e.seq > r.begins WHERE r.id = ? ORDER BY e.seq",
                 (room,),
             )
             while portion := rows.fetchmany(ROWS_AT_ONCE):
@@ -266,7 +266,8 @@ class SqliteStore:
         with _readable():
             rows = self._connection.execute(
                 "SELECT coalesce(rooms.id, events.room), counted FROM"
-                " (SELECT room, count(*) AS counted FROM events NOT INDEXED GROUP BY room) AS events"
+                " (SELECT e.room, count(*) AS counted FROM events AS e NOT INDEXED"
+                " WHERE e.seq > coalesce((SELECT begins FROM rooms WHERE num = e.room), 0) GROUP BY e.room) AS events"
                 " LEFT JOIN rooms ON rooms.num = events.room"
             )
             return {str(room): count for room, count in rows}
@@ -275,8 +276,8 @@ class SqliteStore:
         """See `Store`."""
         with _readable():
             for row in self._connection.execute(
-                "SELECT seq, version, data FROM snapshots"
-                " WHERE room = (SELECT num FROM rooms WHERE id = ?) ORDER BY seq",
+                "SELECT s.seq, s.version, s.data FROM rooms r"
+                " JOIN snapshots s ON s.room = r.num AND s.seq >= r.begins WHERE r.id = ? ORDER BY s.seq",
                 (room,),
             ):
                 yield StoredSnapshot(*row)
@@ -318,10 +319,11 @@ class SqliteStore:
         """See `Store`."""
         del head
         num = self._connection.execute(
-            "INSERT INTO rooms (id, epoch, name, visibility, tags, deleted_at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rooms (id, epoch, name, visibility, tags, deleted_at, begins)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 *(room.id, epoch, room.name, room.visibility),
-                *(msgspec.json.encode(room.tags).decode(), room.deleted_at),
+                *(msgspec.json.encode(room.tags).decode(), room.deleted_at, room.begins),
             ),
         ).lastrowid
         self._connection.executemany(

@@ -17,7 +17,10 @@ class Unreadable(Exception):
 
 
 class StoredRoom(NamedTuple):
-    """A room as listings know it; `place` orders rooms by age, `deleted_at` is None for one that can be played."""
+    """A room as listings know it; `place` orders rooms by age, `deleted_at` is None for one that can be played.
+
+    Its log begins behind the offset `begins`, where a snapshot tells of what came before; 0 where all of it is there.
+    """
 
     place: int
     id: str
@@ -25,6 +28,7 @@ class StoredRoom(NamedTuple):
     visibility: str
     tags: tuple[str, ...]
     deleted_at: str | None
+    begins: int = 0
 
 
 class StoredRow(NamedTuple):
@@ -104,15 +108,15 @@ class Store(Protocol):
         ...
 
     def events(self, room: str) -> AsyncIterator[list[StoredRow]]:
-        """A room's log in order, a portion at a time."""
+        """A room's log in order from its beginning on, a portion at a time."""
         ...
 
     async def events_by_room(self) -> dict[str, int]:
-        """How many events each room has, counted in the table itself, not in an index."""
+        """How many events each room has behind its beginning, counted in the table itself, not in an index."""
         ...
 
     def snapshots(self, room: str) -> AsyncIterator[StoredSnapshot]:
-        """A room's snapshots in order."""
+        """A room's snapshots in order, the one at its beginning first."""
         ...
 
     async def seats(self, room: str) -> list[tuple[str, str]]:

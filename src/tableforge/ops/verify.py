@@ -31,9 +31,13 @@ class Problem(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was walked through and what was found; `unread` counts snapshots of a form that is not read any more."""
+    """What was walked through and what was found; `unread` counts snapshots of a form that is not read any more.
+
+    `shortened` counts rooms whose log begins at a snapshot: they were checked from there on.
+    """
 
     rooms: int
+    shortened: int
     events: int
     snapshots: int
     unread: int
@@ -83,7 +87,10 @@ async def _walk(
     await walk.all_rooms(progress)
     digests = await reader.digests()
     await _pictures(kept, digests, problems, progress)
-    return Verdict(walk.rooms, walk.events, walk.snapshots, walk.unread, len(digests), problems)
+    return Verdict(
+        *(walk.rooms, walk.shortened, walk.events, walk.snapshots, walk.unread),
+        *(len(digests), problems),
+    )
 
 
 class Walk:
@@ -92,7 +99,7 @@ class Walk:
     def __init__(self, reader: Store, problems: list[Problem]) -> None:
         self._reader = reader
         self._problems = problems
-        self.rooms = self.events = self.snapshots = self.unread = 0
+        self.rooms = self.shortened = self.events = self.snapshots = self.unread = 0
 
     async def all_rooms(self, progress: Progress) -> None:
         """Walk through every room, and see that no event belongs to none."""
@@ -134,16 +141,18 @@ class Walk:
                     self.unread += 1
                 else:
                     snapshots[snapshot.offset] = state
-            fold = Fold(room.id, snapshots, lambda text: found.append(Problem(where, text)))
+            self.shortened += room.begins > 0
+            fold = Fold(
+                *(room.id, snapshots, lambda text: found.append(Problem(where, text))), room.begins
+            )
             async for rows in self._reader.events(room.id):
                 for row in rows:
                     fold.take(row)
-            self.events += fold.offset
-            if counted not in (None, fold.offset):
+            events = fold.offset - room.begins
+            self.events += events
+            if counted not in (None, events):
                 found.append(
-                    Problem(
-                        where, f"Its index leads to {fold.offset} events, the table has {counted}."
-                    )
+                    Problem(where, f"Its index leads to {events} events, the table has {counted}.")
                 )
             if (head := await self._reader.head(room.id)) != fold.offset:
                 found.append(
@@ -174,16 +183,21 @@ class Walk:
 
 
 class Fold:
-    """One room's log, event by event. `room` is None once an event could not be folded."""
+    """One room's log, event by event. `room` is None once an event could not be folded.
+
+    A log that `begins` behind an offset goes on from the snapshot there.
+    """
 
     def __init__(
-        self, room: str, snapshots: dict[int, Room], report: Callable[[str], None]
+        self, room: str, snapshots: dict[int, Room], report: Callable[[str], None], begins: int
     ) -> None:
         self._id = room
         self._snapshots = snapshots
         self._report = report
-        self.room: Room | None = Room(room)
-        self.offset = 0
+        self.room: Room | None = snapshots.pop(begins, None) if begins else Room(room)
+        self.offset = begins
+        if self.room is None:
+            report(f"Its log begins behind event {begins}, and no snapshot there can be read.")
 
     def take(self, row: StoredRow) -> None:
         """Look at the next event, fold it, and compare with the snapshot at its offset, if there is one."""

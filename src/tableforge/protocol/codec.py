@@ -25,7 +25,7 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 EVENT_UPCASTERS: Mapping[int, Upcaster] = {}
 """From form N to N + 1; empty while the first form is the only one."""
 ROOM_UPCASTERS: Mapping[int, Upcaster] = {}
-"""From form N to N + 1. A snapshot that no upcaster reads is passed over: the log has everything."""
+"""From form N to N + 1, for every form there ever was: a log may have lost its beginning to a snapshot of an early one."""
 
 _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -112,7 +112,7 @@ def encode_room(room: Room) -> bytes:
 
 
 def decode_room(form: int, data: bytes) -> Room | None:
-    """Read a snapshot; None for one of a form that cannot be read any more: then the log is folded instead."""
+    """Read a snapshot; None for one of a later form, and for damaged bytes: then an earlier one, or the log, is taken."""
     try:
         if form == ROOM_FORM:
             return _room.decode(data)

@@ -60,14 +60,32 @@ async def decoded(snapshot: Snapshot) -> Room | None:
     return await asyncio.to_thread(codec.decode_room, snapshot.version, snapshot.data)
 
 
-async def base(events: EventLog, room: str, offset: int) -> Room:
-    """The room at the newest readable snapshot that is not newer than `offset`; the empty room if there is none."""
-    at = offset
-    while (snapshot := await events.snapshot_at(room, at)) is not None:
-        state = await decoded(snapshot)
-        if state is not None:
-            return state
-        at = snapshot.offset - 1
+class BeginningUnreadable(Unavailable):
+    """A log whose first events are gone, and no snapshot that could be read tells of them."""
+
+    def __init__(self, room: str, begins: int) -> None:
+        super().__init__(
+            f"Room {room} was not opened.",
+            f"Its log begins behind event {begins}, and this version reads no snapshot of what came before.",
+            "Run `tableforge verify` on the server, and use the version that wrote it, or a backup.",
+        )
+
+
+async def base(events: EventLog, room: str, offset: int, *, begins: int, latest: int) -> Room:
+    """The room at the newest readable snapshot that is not newer than `offset`; the empty room if there is none.
+
+    Of a log that `begins` behind an offset nothing earlier counts, and the empty room is no place to begin: one up to
+    `latest` serves then, or `BeginningUnreadable` is raised.
+    """
+    for at in (offset, latest) if begins else (offset,):
+        below = at
+        while (found := await events.snapshot_at(room, below)) and found.offset >= begins:
+            state = await decoded(found)
+            if state is not None and state.version == found.offset:
+                return state
+            below = found.offset - 1
+    if begins:
+        raise BeginningUnreadable(room, begins)
     return Room(room)
 
 
@@ -88,11 +106,11 @@ class CachedRooms:
     async def base(self, room: str, head: Head, *, kept_back: int, reach: int) -> tuple[Room, int]:
         """Where to begin to fold a room, and the offset of the newest snapshot that its log is known to have.
 
-        One from the log lies at least `kept_back` events behind the head; one from the cache that lies more than `reach`
-        behind it is not worth having.
+        One from the log lies at least `kept_back` events behind the head, if the log reaches back so far; one from the
+        cache that lies more than `reach` behind it is not worth having.
         """
         saved = 0
-        far = max(0, head.offset - kept_back)
+        far = max(head.begins, head.offset - kept_back)
 
         async def load() -> Built[KeptRoom] | None:
             nonlocal saved
@@ -114,15 +132,17 @@ class CachedRooms:
             return Built(kept, position=found.offset)
 
         kept = await self._cache.get(self._states, room, load)
-        if kept is None:
+        if kept is None and not head.begins:
             return Room(room), saved
-        if (kept.epoch, kept.server) == (head.epoch, head.server) and (
-            head.offset - reach <= kept.offset <= head.offset
+        if (
+            kept is not None
+            and (kept.epoch, kept.server) == (head.epoch, head.server)
+            and max(head.begins, head.offset - reach) <= kept.offset <= head.offset
         ):
             state = await decoded(Snapshot(kept.offset, kept.version, kept.data))
             if state is not None and state.version == kept.offset:
                 return state, kept.saved
-        state = await base(self._log, room, far)
+        state = await base(self._log, room, far, begins=head.begins, latest=head.offset)
         return state, max(saved, state.version)
 
     async def save(self, live: LiveRoom) -> None:

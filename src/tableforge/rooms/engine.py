@@ -454,6 +454,9 @@ class RoomEngine:
             while live.durable.version < live.wanted and not live.dropped:
                 known, wanted = live.durable.version, live.wanted
                 rows = await self._log.read(live.id, after=known, limit=PAGE)
+                if rows and rows[0].offset > known + 1:
+                    self.invalidate(live)  # it lagged until what it lacks was taken away
+                    break
                 self.apply(live, rows)
                 if not rows and live.wanted == wanted:
                     live.wanted = known  # whoever spoke of more was wrong

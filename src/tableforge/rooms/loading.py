@@ -1,12 +1,14 @@
 """From the log back into memory: the nearest snapshot, then the events behind it."""
 
 import asyncio
+import contextlib
 import time
 from typing import NamedTuple
 
 from tableforge.domain.decider import evolve
 from tableforge.domain.state import Room
-from tableforge.eventlog import EventLog
+from tableforge.errors import Unavailable
+from tableforge.eventlog import EventLog, Head, StoredEvent
 from tableforge.protocol import codec
 from tableforge.rooms.cached import CachedRooms, base
 from tableforge.rooms.views import Ring, Viewed, fold, view
@@ -17,6 +19,17 @@ PAUSE_EVERY_SECONDS = 0.005
 """How long folding keeps the loop to itself."""
 FILLING_SECONDS = 0.3
 """How long a room that is loaded may take to say who saw what of its newest events."""
+ATTEMPTS = 5
+"""How often a log is read anew whose beginning moved on under the reader: it does so once a night at most."""
+
+
+class BeginningMoved(Unavailable):
+    """The events that were to be read next were taken away meanwhile: a later snapshot tells of them."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(
+            f"Room {room} was not read.", "Its earliest events are being taken away.", "Try again."
+        )
 
 
 class Loaded(NamedTuple):
@@ -38,17 +51,24 @@ async def load(
     A room of which the cache has the newest state costs one question, where its log ends. The ring is filled from what is
     folded, unless that takes too long: then whoever was cut off is served from the log.
     """
-    head = await log.head(room)
-    if head is None:
-        return None
-    # From the log a little further back than needed, so that those who were cut off find their events in memory.
-    state, saved = await cached.base(
-        room, head, kept_back=ring.events, reach=ring.events + snapshot_every
-    )
+    for _ in range(ATTEMPTS):
+        head = await log.head(room)
+        if head is None:
+            return None
+        # From the log a little further back than needed, so that those who were cut off find their events in memory.
+        state, saved = await cached.base(
+            room, head, kept_back=ring.events, reach=ring.events + snapshot_every
+        )
+        ring.clear()
+        with contextlib.suppress(BeginningMoved):
+            state = await _folded(log, state, head, ring)
+            return Loaded(state, head.epoch, head.server, ring, saved)
+    raise BeginningMoved(room)
+
+
+async def _folded(log: EventLog, state: Room, head: Head, ring: Ring) -> Room:
     pause = Pause()
-    while state.version < head.offset and (
-        page := await log.read(room, after=state.version, limit=PAGE)
-    ):
+    while state.version < head.offset and (page := await read(log, state, head.offset)):
         for row in page:
             event = codec.decode_event(row.version, row.data)
             after = evolve(state, event)
@@ -58,7 +78,15 @@ async def load(
                 ring.clear()
             state = after
             await pause.now_and_then()
-    return Loaded(state, head.epoch, head.server, ring, saved)
+    return state
+
+
+async def read(log: EventLog, state: Room, upto: int) -> list[StoredEvent]:
+    """The next events behind a state, up to an offset; raises `BeginningMoved` where the next one is there no longer."""
+    page = await log.read(state.id, after=state.version, limit=min(PAGE, upto - state.version))
+    if page and page[0].offset != state.version + 1:
+        raise BeginningMoved(state.id)
+    return page
 
 
 class Pause:
@@ -78,14 +106,24 @@ class Pause:
 
 
 async def views_between(log: EventLog, room: str, *, after: int, upto: int) -> list[Viewed]:
-    """The events behind `after` up to `upto`, each as its readers were allowed to see it then."""
-    state = await base(log, room, after)
+    """The events behind `after` up to `upto`, each as its readers were allowed to see it then.
+
+    Where the log begins behind `after`, those that it has.
+    """
+    for _ in range(ATTEMPTS):
+        head = await log.head(room)
+        if head is None:
+            return []
+        with contextlib.suppress(BeginningMoved):
+            return await _viewed(log, room, max(after, head.begins), upto, head.begins)
+    raise BeginningMoved(room)
+
+
+async def _viewed(log: EventLog, room: str, after: int, upto: int, begins: int) -> list[Viewed]:
+    state = await base(log, room, after, begins=begins, latest=upto)
     found: list[Viewed] = []
     pause = Pause()
-    while state.version < upto:
-        page = await log.read(room, after=state.version, limit=min(PAGE, upto - state.version))
-        if not page:
-            break
+    while state.version < upto and (page := await read(log, state, upto)):
         for folded, viewed in fold(state, page):
             state = folded
             if viewed.offset > after:

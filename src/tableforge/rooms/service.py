@@ -233,16 +233,27 @@ class RoomService:
         return visible_assets(state, viewer) if viewer in state.members else frozenset()
 
     async def events(self, room: str, viewer: str, after: int, limit: int) -> EventsPage:
-        """The events behind `after`, each as this member was allowed to see it then."""
+        """The events behind `after`, each as this member was allowed to see it then; the earliest may be gone."""
         live = await self.open_for(room, viewer)
         limit = min(limit, PAGE_LIMIT)
+        after = await self.kept_behind(live, after)
         upto = min(live.durable.version, after + limit)
         found = await self.views(live, after, upto) if after < upto else []
         page = [(viewed.offset, viewed.data_for(viewer)) for viewed in found]
         return EventsPage(page, upto if upto < live.durable.version and found else None)
 
+    async def kept_behind(self, live: LiveRoom, after: int) -> int:
+        """The first offset from `after` on behind which the room's events are kept."""
+        if live.since(after) is not None:
+            return after
+        head = await self._log.head(live.id)
+        return after if head is None else max(after, head.begins)
+
     async def views(self, live: LiveRoom, after: int, upto: int) -> list[Viewed]:
-        """The events behind `after` up to `upto`: from memory if they are there, else from the log."""
+        """The events behind `after` up to `upto`: from memory if they are there, else from the log.
+
+        Where the log begins behind `after`, those that it has.
+        """
         recent = live.since(after)
         if recent is not None:
             return recent[: upto - after]
@@ -254,7 +265,7 @@ class RoomService:
             fold = asyncio.ensure_future(views_between(self._log, live.id, after=start, upto=upto))
             self._folds[key] = fold
             fold.add_done_callback(lambda _: self._folds.pop(key, None))
-        return (await asyncio.shield(fold))[after - start :]
+        return [viewed for viewed in await asyncio.shield(fold) if viewed.offset > after]
 
     def may_recover(self, live: LiveRoom, user: str, offset: int, epoch: str) -> bool:
         """Whether a client at this position can be brought up to date by events alone.

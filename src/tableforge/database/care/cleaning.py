@@ -19,9 +19,12 @@ SELECT pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE'){mainta
 FROM pg_class c, pg_database d WHERE c.oid = to_regclass($1) AND d.datname = current_database()
 """
 GAPS = """
-WITH sampled AS (SELECT room, head FROM room_heads WHERE head BETWEEN 1 AND 20000 ORDER BY random() LIMIT $1)
-SELECT s.room, s.head, e.first, e.last, e.count FROM sampled s CROSS JOIN LATERAL
-    (SELECT min(seq) AS first, max(seq) AS last, count(*) AS count FROM events WHERE room = s.room AND seq <= s.head) e
+WITH sampled AS (
+    SELECT room, head, begins FROM room_heads WHERE head - begins BETWEEN 1 AND 20000 ORDER BY random() LIMIT $1
+)
+SELECT s.room, s.head, s.begins, e.first, e.last, e.count FROM sampled s CROSS JOIN LATERAL
+    (SELECT min(seq) AS first, max(seq) AS last, count(*) AS count FROM events
+        WHERE room = s.room AND seq > s.begins AND seq <= s.head) e
 """
 FORGET = """
 WITH page AS (SELECT room, key, seq, convert_from(data, 'UTF8')::json ->> 'at' AS at FROM events
@@ -133,7 +136,9 @@ async def looked(connection: Connection) -> Outcome:
     """Whether the logs of some rooms are whole; asked in one statement, so that appends meanwhile do not matter."""
     rows = await connection.fetch(GAPS, SAMPLED_ROOMS)
     torn = [
-        room for room, head, first, last, count in rows if (first, last, count) != (1, head, head)
+        room
+        for room, head, begins, first, last, count in rows
+        if (first, last, count) != (begins + 1, head, head - begins)
     ]
     if torn:
         why = f"Rooms with a gap: {', '.join(torn[:10])}. Run `tableforge verify`."

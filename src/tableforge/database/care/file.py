@@ -19,9 +19,9 @@ OPTIMIZE_ALL = 0xFFFF
 """All that `PRAGMA optimize` does, and the bit to tell of it instead."""
 
 GAPS = """
-SELECT r.id, min(e.seq), max(e.seq), count(*) FROM
-    (SELECT num, id FROM rooms WHERE deleted_at IS NULL ORDER BY random() LIMIT ?) r
-    JOIN events e ON e.room = r.num GROUP BY r.id
+SELECT r.id, min(e.seq) - r.begins, max(e.seq) - r.begins, count(*) FROM
+    (SELECT num, id, begins FROM rooms WHERE deleted_at IS NULL ORDER BY random() LIMIT ?) r
+    JOIN events e ON e.room = r.num AND e.seq > r.begins GROUP BY r.id
 """
 
 
