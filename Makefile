@@ -13,7 +13,7 @@ NPM := $(BIN)/python hatch_build.py npm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help packages setup run fleet web test test-web test-python quick guard soak bench fmt lint types floors gen check lock clean
+.PHONY: help packages setup run fleet web test test-web test-python quick guard soak bench peers fmt lint types floors gen check lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,7 @@ $(INSTALLED): requirements.lock pyproject.toml hatch_build.py
 
 packages: $(INSTALLED)
 	@$(BIN)/python hatch_build.py packages
+	@$(BIN)/python -m tests.performance.programs
 
 setup: packages ## the environment from the lock, the web packages, the git hooks
 	@if [ "$${CI:-}" != true ] && git rev-parse --git-dir >/dev/null 2>&1; then git config core.hooksPath .ci/hooks; fi
@@ -61,6 +62,9 @@ soak: web ## the long runs: fresh seeds, hundreds of kills
 bench: $(INSTALLED) ## a load run with its report: make bench BENCH="websocket --users 1000"
 	@$(BIN)/tableforge bench $(or $(BENCH),websocket)
 
+peers: $(INSTALLED) ## what `tableforge bench ... --against` measures against
+	@$(BIN)/python -m tests.peers.install
+
 fmt: packages ## format Python and TypeScript
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --select I --fix --quiet
@@ -78,8 +82,9 @@ types: packages ## mypy --strict, svelte-check and tsc
 floors: $(INSTALLED) ## the import contracts
 	@$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 
-gen: packages ## wire types for the client; settings, metrics and errors for docs/
+gen: packages ## wire types for the client; settings, metrics and errors for docs/; pgbench's scripts
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m tests.performance.scripts
 
 check: ## everything that a change must pass; the same in CI
 	@.ci/run
@@ -90,4 +95,4 @@ lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock
 		--group dev --extra fleet pyproject.toml --output-file requirements.lock
 
 clean: ## remove what was built, not what was played
-	@rm -rf $(VENV) .cache build dist web/node_modules src/tableforge/web/static
+	@rm -rf $(VENV) .cache build dist web/node_modules tests/performance/node_modules tests/peers/node/node_modules tests/peers/python/.venv src/tableforge/web/static

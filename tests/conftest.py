@@ -21,6 +21,7 @@ TIME_BUDGET_SECONDS = {
     "integration": 900,
     "browser": 300,
     "bench": 120,
+    "performance": 40,
     "guard": 20,
 }
 """Seconds that the tests of one folder may take together on two cores; more prints a warning."""

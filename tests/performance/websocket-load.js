@@ -41,10 +41,9 @@ const SEATED_A_SECOND = 100;
 const SETTLE_MS = 1000;
 // What is left of the run after the last move: its deliveries are timed by the clock below, which stops with the run.
 const TAIL_MS = 1000;
-const CONNECT_MS = 20000;
 // Less than the 30 seconds of grace that k6 gives a virtual user.
 const ANSWERS_MS = 15000;
-const COME_BACK_SECONDS = 0.2;
+const COME_BACK_MS = 200;
 const CONNECT_ID = 1;
 const SUBSCRIBE_ID = 2;
 const FIRST_ID = 10;
@@ -124,6 +123,8 @@ function call(method, path, name, body, token) {
     tags: { name },
   });
   if (answer.status < 200 || answer.status > 299) {
+    // k6 lets a player who failed begin anew at once.
+    sleep(1);
     fail(`${method} ${name}: ${answer.status || answer.error} ${answer.body || ""}`);
   }
   return answer.json();
@@ -148,19 +149,11 @@ export function setup() {
   return rooms;
 }
 
-// Each virtual user's own: a player keeps its seat when its connection breaks.
-let seat = null;
-
 export default function (rooms) {
   const plan = planned();
-  if (seat === null) {
-    const number = exec.vu.idInTest - 1;
-    sleep(Math.max(0, (plan.seating * number) / plan.players - elapsed(plan)) / 1000);
-    seat = takeSeat(rooms[Math.floor(number / ROOM_SIZE)], number, plan);
-  } else {
-    sleep(COME_BACK_SECONDS);
-  }
-  play(seat, plan);
+  const number = exec.vu.idInTest - 1;
+  sleep(Math.max(0, (plan.seating * number) / plan.players - elapsed(plan)) / 1000);
+  play(takeSeat(rooms[Math.floor(number / ROOM_SIZE)], number, plan), plan);
 }
 
 function takeSeat(room, number, plan) {
@@ -181,52 +174,52 @@ function takeSeat(room, number, plan) {
     token,
     piece: added.result.id,
     row: place % ROWS,
-    // Players move at different moments of their period, spread evenly, the same ones each run.
+    // Players move at different moments of their period, spread evenly, the same ones in each run.
     phase: (((number + 1) * GOLDEN) % 1) * (1000 / RATE),
     turn: 0,
-    due: new Map(),
-    expected: members * plan.turns,
-    delivered: 0,
+    // Moves that were sent and not answered, by the id of the request: when each was due, and what was sent.
+    pending: new Map(),
+    // The room's log ends there: everybody comes, puts a piece down, and moves.
+    last: members * (2 + plan.turns),
     offset: 0,
     epoch: "",
   };
 }
 
-// One connection, until the run is over or the connection is.
+// A player at its table until the run is over; one whose connection breaks comes back, hears what it missed, and sends
+// again what was not answered.
 function play(seat, plan) {
   const address = `${ADDRESS.replace(/^http/, "ws")}/ws?room=${seat.room}`;
-  const socket = new WebSocket(address, null, { tags: { name: "/ws" } });
   const timers = new Set();
+  let socket = null;
   let listening = false;
   let leaving = false;
+  let begin = plan.begin;
 
   function later(wait, what) {
-    const timer = setTimeout(() => {
-      timers.delete(timer);
-      what();
-    }, Math.max(0, wait));
+    const timer = setTimeout(
+      () => {
+        timers.delete(timer);
+        what();
+      },
+      Math.max(0, wait),
+    );
     timers.add(timer);
   }
 
-  function failed(why) {
+  function leave() {
     if (!leaving) {
       leaving = true;
-      failures.add(1);
-      console.error(`a player's connection failed: ${why}`);
+      missing.add(Math.max(0, seat.last - seat.offset));
+      seat.pending.forEach(() => errors.add(true));
+      timers.forEach(clearTimeout);
+      socket.close();
     }
-    socket.close();
   }
 
-  function leave() {
-    leaving = true;
-    missing.add(Math.max(0, seat.expected - seat.delivered));
-    seat.due.forEach(() => errors.add(true));
-    socket.close();
-  }
-
-  // Nobody leaves before the run is over: k6 would let the player begin anew.
+  // Nobody leaves before the run is over: k6 would let another player begin.
   function lookWhetherDone() {
-    if (seat.turn === plan.turns && seat.due.size === 0 && seat.delivered >= seat.expected) {
+    if (seat.turn === plan.turns && seat.pending.size === 0 && seat.offset >= seat.last) {
       later(plan.length - elapsed(plan) + 1, leave);
     }
   }
@@ -237,7 +230,7 @@ function play(seat, plan) {
       return;
     }
     const now = elapsed(plan);
-    const due = plan.begin + seat.phase + (seat.turn * 1000) / RATE;
+    const due = begin + seat.phase + (seat.turn * 1000) / RATE;
     // A timer has whole milliseconds, so that is when the move is due; one that is overdue stays so.
     const wait = Math.max(0, Math.ceil(due - now));
     later(wait, () => move(wait > 0 ? now + wait : due));
@@ -255,29 +248,14 @@ function play(seat, plan) {
       x: (seat.turn % COLUMNS) + 0.5,
       y: seat.row,
     };
-    seat.due.set(id, due);
+    const text = JSON.stringify({ id, rpc: { method: "room.command", data } });
+    seat.pending.set(id, { due, text });
     seat.turn += 1;
     moves.add(1);
-    socket.send(JSON.stringify({ id, rpc: { method: "room.command", data } }));
+    if (listening) {
+      socket.send(text);
+    }
     planMove();
-  }
-
-  // A publication is searched, not parsed: k6 hears ten of them for every move that it makes.
-  function heard(text) {
-    const found = text.indexOf('"id":"k6:');
-    if (found >= 0) {
-      arrived(Number(text.slice(found + 9, text.indexOf(":", found + 9))));
-    }
-    inOrder(Number(text.slice(text.lastIndexOf(":") + 1, -3)));
-  }
-
-  function arrived(due) {
-    delivery.add(elapsed(plan) - due);
-    deliveries.add(1);
-    seat.delivered += 1;
-    if (seat.delivered >= seat.expected) {
-      lookWhetherDone();
-    }
   }
 
   function inOrder(offset) {
@@ -287,73 +265,109 @@ function play(seat, plan) {
     seat.offset = offset;
   }
 
-  function answered(message) {
-    const due = seat.due.get(message.id);
-    seat.due.delete(message.id);
-    errors.add("error" in message);
-    if ("error" in message) {
-      console.error(`a move was refused: ${JSON.stringify(message.error)}`);
-    } else {
-      reply.add(elapsed(plan) - due);
+  function arrived(due) {
+    delivery.add(elapsed(plan) - due);
+    deliveries.add(1);
+  }
+
+  // A publication is searched, not parsed: k6 hears ten of them for every move that it makes.
+  function heard(text) {
+    const found = text.indexOf('"id":"k6:');
+    if (found >= 0) {
+      arrived(Number(text.slice(found + 9, text.indexOf(":", found + 9))));
     }
-    if (seat.due.size === 0) {
+    inOrder(Number(text.slice(text.lastIndexOf(":") + 1, -3)));
+    if (seat.offset >= seat.last) {
       lookWhetherDone();
     }
   }
 
-  function welcome({ error, subscribe }) {
-    if (error) {
-      failed(JSON.stringify(error));
-      return;
+  function answered(message) {
+    const sent = seat.pending.get(message.id);
+    seat.pending.delete(message.id);
+    errors.add("error" in message);
+    if ("error" in message) {
+      console.error(`a move was refused: ${JSON.stringify(message.error)}`);
+    } else {
+      reply.add(elapsed(plan) - sent.due);
     }
-    if (!subscribe) {
-      return;
+    lookWhetherDone();
+  }
+
+  function listen(subscribed) {
+    const first = seat.epoch === "";
+    seat.epoch = subscribed.epoch;
+    if (!subscribed.recovered) {
+      const here = subscribed.offset || 0;
+      missing.add(first ? 0 : here - seat.offset);
+      seat.offset = here;
     }
-    seat.epoch = subscribe.epoch;
-    if (!subscribe.recovered) {
-      seat.offset = subscribe.offset || 0;
-    }
-    for (const { offset, data } of subscribe.publications || []) {
+    for (const { offset, data } of subscribed.publications || []) {
       inOrder(offset);
-      if (data.id && data.id.startsWith("k6:")) {
+      if (data.id.startsWith("k6:")) {
         arrived(Number(data.id.split(":")[1]));
       }
     }
     listening = true;
-    planMove();
-    later(plan.length - elapsed(plan) + ANSWERS_MS, leave);
+    seat.pending.forEach(({ text }) => socket.send(text));
+    if (first) {
+      if (elapsed(plan) > begin) {
+        console.warn("a player sat down after play had begun: the server, or this tool, is too slow for so many");
+        begin = elapsed(plan);
+      }
+      later(plan.length - elapsed(plan) + ANSWERS_MS, leave);
+      planMove();
+    }
+    lookWhetherDone();
   }
 
   function received(text) {
-    if (text.startsWith('{"push":{"channel":"room:') && text.includes('"pub":{')) {
-      heard(text);
-    } else if (text === "{}") {
+    if (text === "{}") {
       socket.send("{}");
+    } else if (text.startsWith('{"push":{"channel":"room:') && text.includes('"pub":{')) {
+      heard(text);
     } else {
       const message = JSON.parse(text);
       if (message.id >= FIRST_ID) {
         answered(message);
-      } else if (message.id) {
-        welcome(message);
-      } else if (message.push && (message.push.disconnect || message.push.unsubscribe)) {
-        failed(text);
+      } else if (message.error || (message.push && (message.push.disconnect || message.push.unsubscribe))) {
+        console.error(`a player was sent away: ${text}`);
+        socket.close();
+      } else if (message.subscribe) {
+        listen(message.subscribe);
       }
     }
   }
 
-  socket.onopen = () => {
+  function hello() {
     const subscribe = { channel: `room:${seat.room}` };
     if (seat.epoch) {
       Object.assign(subscribe, { recover: true, offset: seat.offset, epoch: seat.epoch });
     }
-    const hello = { id: CONNECT_ID, connect: { token: seat.token, name: "k6" } };
-    socket.send(`${JSON.stringify(hello)}\n${JSON.stringify({ id: SUBSCRIBE_ID, subscribe })}`);
-  };
-  socket.onmessage = ({ data }) => data.split("\n").forEach(received);
-  socket.onerror = ({ error }) => failed(error);
-  socket.onclose = ({ code, reason }) => {
-    failed(`closed with ${code} ${reason}`);
-    timers.forEach(clearTimeout);
-  };
-  later(CONNECT_MS, () => listening || failed("it was not there within 20 seconds"));
+    const connect = { token: seat.token, name: "k6" };
+    socket.send(`${JSON.stringify({ id: CONNECT_ID, connect })}\n${JSON.stringify({ id: SUBSCRIBE_ID, subscribe })}`);
+  }
+
+  function comeIn() {
+    socket = new WebSocket(address, null, { tags: { name: "/ws" } });
+    const mine = socket;
+    let over = false;
+    // k6 tells of a refused connection by an error alone, of a lost one by both.
+    function lost() {
+      if (!over && !leaving) {
+        over = true;
+        listening = false;
+        failures.add(1);
+        if (elapsed(plan) < plan.length + ANSWERS_MS) {
+          later(COME_BACK_MS, comeIn);
+        }
+      }
+    }
+    mine.onopen = hello;
+    mine.onmessage = ({ data }) => mine === socket && data.split("\n").forEach(received);
+    mine.onerror = lost;
+    mine.onclose = lost;
+  }
+
+  comeIn();
 }

@@ -94,11 +94,15 @@ def test_no_package_index_is_named() -> None:
     assert lines_matching(INDEX_ADDRESS, readable()) == []
 
 
-def test_the_lock_of_the_web_client_holds_no_addresses() -> None:
-    packages = json.loads(text(Path("web/package-lock.json")))["packages"]
-    assert packages
-    assert [name for name, package in packages.items() if "resolved" in package] == []
-    assert [name for name, package in packages.items() if name and "integrity" not in package] == []
+def test_the_locks_of_npm_hold_no_addresses() -> None:
+    locks = [path for path in files() if path.name == "package-lock.json"]
+    assert Path("web/package-lock.json") in locks
+    for lock in locks:
+        packages = json.loads(text(lock))["packages"]
+        assert packages
+        assert [name for name, package in packages.items() if "resolved" in package] == []
+        bare = [name for name, package in packages.items() if "integrity" not in package]
+        assert bare == [""], lock
 
 
 def test_nothing_is_left_unfinished() -> None:
