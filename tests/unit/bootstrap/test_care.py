@@ -1,16 +1,16 @@
-"""When maintenance is put off (rule MC9 of `docs/spec.md`)."""
+"""When maintenance is put off, and when no history may be taken away (rules MC9 and HI8 of `docs/spec.md`)."""
 
 import pytest
 
-from tableforge.bootstrap.care import busy
+from tableforge.bootstrap.care import busy, unlike
 from tableforge.library.instances import Instance, Load
 
 
-def instance(name: str, load: Load, *, alive: bool = True) -> Instance:
+def instance(name: str, load: Load, *, alive: bool = True, version: str = "1") -> Instance:
     return Instance(
         id=name,
         incarnation="one",
-        version="1",
+        version=version,
         started=0.0,
         seen=0.0,
         silent_seconds=0.0,
@@ -39,3 +39,10 @@ def test_mc9_a_busy_instance_or_a_full_pool_puts_maintenance_off(
     others: list[Instance], pool: tuple[int, int], why: str
 ) -> None:
     assert busy([QUIET, *others], pool_busy=pool[0], pool_max=pool[1]) == why
+
+
+def test_hi8_versions_that_serve_side_by_side_are_in_the_way() -> None:
+    later = instance("later", Load(), version="2")
+    gone = instance("gone", Load(), version="2", alive=False)
+    assert unlike([]) == unlike([QUIET, QUIET, gone]) == unlike([later]) == ""
+    assert unlike([QUIET, later]) == "Versions 1 and 2 serve side by side."
