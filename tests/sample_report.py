@@ -20,7 +20,7 @@ from tableforge.bench.document import (
 )
 
 SECONDS = Axis("time", "s")
-PERCENTILE = Axis("percentile", "percentile", log=True)
+PERCENTILE = Axis("1 / (1 - quantile)", "", log=True)
 CRASH = 18.4
 
 

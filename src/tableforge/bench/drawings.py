@@ -69,8 +69,9 @@ def margin(kpi: Kpi) -> str:
     share = kpi.value / kpi.limit - 1
     if abs(share) < 0.0005:
         return "at the limit"
-    amount = f"{figure(kpi.value / kpi.limit)} times" if share >= 2 else f"{abs(share):.0%}"
-    return f"{amount.replace('%', ' %')} {'over' if share > 0 else 'under'}"
+    if share >= 2:
+        return f"{figure(kpi.value / kpi.limit)} times the limit"
+    return f"{abs(share):.0%} {'over' if share > 0 else 'under'}".replace("%", " %")
 
 
 def spread(rounds: Sequence[float]) -> str:

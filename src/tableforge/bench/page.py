@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 
 import msgspec
 
-from tableforge.bench.document import Document, Kpi, Plot, Sample, Section, Table, Verdict
+from tableforge.bench.document import Axis, Document, Kpi, Plot, Sample, Section, Table, Verdict
 from tableforge.bench.drawings import (
     Bars,
     badge,
@@ -41,6 +41,8 @@ FLAME: Final = (
     "M16.6 8c.5 4.3 5.4 5.9 5.4 11 0 3.3-2.6 5.5-6 5.5s-6-2.2-6-5.4c0-3 1.9-4.3 2.6-6.9 1.5 1 2 2.3 2 3.6"
     " 1.5-1.7 2.6-4.5 2-7.8z"
 )
+RARITY: Final = "1 / (1 - quantile)"
+PERCENTILE: Final = "percentile"
 UNSAFE_IN_SCRIPT: Final = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
@@ -103,7 +105,7 @@ def _data(plots: Iterable[Plot]) -> str:
         {
             "title": plot.title,
             "kind": plot.kind,
-            "x": plot.x,
+            "x": _axis_of(plot.x),
             "y": plot.y,
             "series": [
                 {"name": one.name, "role": one.role, "points": points, "tone": tone, "dash": dash}
@@ -117,6 +119,11 @@ def _data(plots: Iterable[Plot]) -> str:
         if plot.kind != "bars"
     ]
     return msgspec.json.encode(plain).decode().translate(UNSAFE_IN_SCRIPT)
+
+
+def _axis_of(axis: Axis) -> Axis:
+    """The axis as it is shown: along one of 1 / (1 - quantile) stand the percentiles that people know."""
+    return Axis(PERCENTILE, PERCENTILE, log=True) if axis.log and axis.label == RARITY else axis
 
 
 def _published(section: Section) -> tuple[Plot, ...]:
@@ -313,7 +320,7 @@ def _target(kpi: Kpi) -> Element:
         el("td", value, class_="value", role="cell"),
         el("td", gauge(kpi), el("small", margin(kpi)), class_="range", role="cell"),
         el("td", badge(kpi.verdict), class_="said", role="cell"),
-        el("td", el("code", kpi.command), class_="by", role="cell"),
+        el("td", _code(kpi.command), class_="by", role="cell"),
         role="row",
         class_=str(kpi.verdict),
     )
@@ -362,10 +369,15 @@ def _section(section: Section, name: str) -> Element:
 def _command(command: str) -> Element:
     return el(
         "p",
-        el("code", command),
+        _code(command),
         el("button", icon("copy", small=True), hidden("Copy the command"), type="button"),
         class_="command",
     )
+
+
+def _code(command: str) -> Element:
+    """A command that breaks between its words only: a hyphen would tear its options apart."""
+    return el("code", *([el("span", word), " "] for word in command.split()))
 
 
 def _card(
@@ -411,7 +423,7 @@ def _plot(plot: Plot, name: str) -> Element:
             "div", class_="plot", role="img", tabindex=0, aria_label=_sentence(plot), hidden=True
         )
     )
-    x, y = _axis(plot.x.label, plot.x.unit), _axis(plot.y.label, plot.y.unit)
+    x, y = _axis(plot.x), _axis(plot.y)
     return el(
         "figure",
         el(
@@ -430,14 +442,15 @@ def _plot(plot: Plot, name: str) -> Element:
     )
 
 
-def _axis(label: str, unit: str) -> str:
-    unit = "" if unit in {"time", "percentile", label} else unit
-    return ", ".join(part for part in (label, unit) if part)
+def _axis(axis: Axis) -> str:
+    shown = _axis_of(axis)
+    unit = "" if shown.unit in {"time", shown.label} else shown.unit
+    return ", ".join(part for part in (shown.label, unit) if part)
 
 
 def _sentence(plot: Plot) -> str:
     names = ", ".join(one.name for one in plot.series)
-    x, y = _axis(plot.x.label, plot.x.unit) or "time", _axis(plot.y.label, plot.y.unit)
+    x, y = _axis(plot.x) or "time", _axis(plot.y)
     return f"{plot.title}: {y} against {x}. Lines: {names}. Arrow keys read the points."
 
 
@@ -453,7 +466,7 @@ def _marks(plot: Plot) -> Element | None:
 
 def _place(plot: Plot, x: float) -> str:
     """A value of the x axis in words."""
-    if plot.x.unit == "percentile":
+    if _axis_of(plot.x).unit == PERCENTILE:
         return f"{100 * (1 - 1 / x):.7g} %" if x >= 1 else "–"
     if plot.x.unit == "time":
         return f"{datetime.fromtimestamp(x, UTC):%Y-%m-%d %H:%M}"
@@ -465,7 +478,7 @@ def _place(plot: Plot, x: float) -> str:
 def _points(plot: Plot) -> Element:
     rows, every = joined(plot, MOST_ROWS)
     note = f"Every {every}th point; the JSON beside this page has all." if every > 1 else None
-    first = _axis(plot.x.label, plot.x.unit) or "time"
+    first = _axis(plot.x) or "time"
     heads = [first, *(f"{one.name}, {plot.y.unit}".rstrip(", ") for one in plot.series)]
     body = (
         (

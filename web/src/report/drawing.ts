@@ -120,7 +120,9 @@ export class Drawing {
       ...this.#axis(),
       size: 26,
       space: 64,
-      ...(this.#counts ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] } : {}),
+      ...(this.#counts
+        ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }
+        : {}),
     };
     if (x.unit === "time") return { ...plain, values: (_, at) => at.map((one) => day(one)) };
     if (!x.log) return { ...plain, values: (_, at) => at.map(short) };
@@ -138,7 +140,9 @@ export class Drawing {
 
   /** Whether x has whole numbers only: there are no one and a half instances. */
   get #counts(): boolean {
-    return this.#plot.x.unit !== "time" && this.#plot.series.every((one) => one.points.every(([x]) => Number.isInteger(x)));
+    return (
+      this.#plot.x.unit !== "time" && this.#plot.series.every((one) => one.points.every(([x]) => Number.isInteger(x)))
+    );
   }
 
   #axisY(): uPlot.Axis {

@@ -9,9 +9,7 @@ export function figure(value: number): string {
   if (!Number.isFinite(value)) return "–";
   const large = Math.abs(value) >= 1000 || Number.isInteger(value);
   const digits = large ? 0 : Math.min(9, Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value)))));
-  return value
-    .toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
-    .replace("-", "−");
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
 }
 
 /** The same on an axis: no digits that all its figures have as zeros, and k, M for what is long. */
