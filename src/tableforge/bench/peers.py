@@ -50,8 +50,6 @@ BUSY_PERCENT: Final = 90.0
 LATE_MS: Final = 5.0
 """A crowd whose sending is later than this at p99 was itself the bottleneck: half of the 10 ms that a delivery may take."""
 ARRIVAL_SECONDS: Final = 20.0
-CALM_SECONDS: Final = 0.5
-WARM_UP_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +59,7 @@ class Plan:
     users: int = 1000
     room_size: int = 10
     seconds: float = 2.0
+    warm_up_seconds: float = 1.0
     rates: tuple[float, ...] = (1000, 2000, 4000, 6000, 8000, 10_000, 12_000, 14_000, 17_000)
     rounds: int = 3
 
@@ -314,15 +313,23 @@ def _said(progress: Callable[[str], None], prefix: str, words: str) -> None:
 async def climb(
     plan: Plan, served: Served, seats: Sequence[Seat], say: Callable[[str], None]
 ) -> tuple[Step, ...]:
-    """A warm-up, then rate after rate until one is more than can be delivered."""
-    made = 0
+    """A warm-up, then rate after rate until one is more than can be delivered; raises Unavailable when nobody can sit down."""
+    each = plan.rates[0] / plan.users
+    crowd = Crowd(
+        served.addresses,
+        seats,
+        rate=each,
+        warm_up=0,
+        rounds=max(1, round(each * plan.warm_up_seconds)),
+        make=served.player,
+    )
+    await crowd.sit_down()
+    await step(crowd, served, plan.rates[0], plan.room_size)
     steps: list[Step] = []
-    for number, rate in enumerate((plan.rates[0], *plan.rates)):
-        rounds = max(1, round(rate * (plan.seconds if number else WARM_UP_SECONDS) / len(seats)))
-        found = await step(served, seats, rate, rounds, named_from=made)
-        made += rounds * len(seats)
-        if not number:
-            continue
+    for rate in plan.rates:
+        each = rate / plan.users
+        crowd.again(rate=each, warm_up=0, rounds=max(1, round(each * plan.seconds)))
+        found = await step(crowd, served, rate, plan.room_size)
         say(
             f"{found.delivered_per_second:.0f} deliveries a second, p95 {found.latency.p95_ms:.1f} ms,"
             f" {found.cpu_us:.1f} us CPU each; server {found.server_percent:.0f} % of a core,"
@@ -331,34 +338,21 @@ async def climb(
         steps.append(found)
         if not found.kept_up:
             break
+    crowd.leave()
     return tuple(steps)
 
 
-async def step(
-    served: Served, seats: Sequence[Seat], rate: float, rounds: int, *, named_from: int
-) -> Step:
-    """Let everybody sit down, play at `rate` moves a second in all, and go; raises Unavailable when nobody can sit down."""
-    crowd = Crowd(
-        served.addresses,
-        seats,
-        rate=rate / len(seats),
-        warm_up=0,
-        rounds=rounds,
-        make=served.player,
-        named_from=named_from,
-    )
-    await crowd.sit_down()
+async def step(crowd: Crowd, served: Served, rate: float, room_size: int) -> Step:
+    """Make all the moves that the crowd was last asked for, and wait for what comes of them."""
     with _uncollected():
-        cpu, own, began = served.cpu_seconds(), time.process_time(), time.monotonic()
+        cpu, own = served.cpu_seconds(), time.process_time()
         await crowd.play(crowd.total)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ARRIVAL_SECONDS):
                 await crowd.settle()
-        took = time.monotonic() - began
+        took = time.monotonic() - crowd.due(0)
         cpu, own = served.cpu_seconds() - cpu, time.process_time() - own
-    crowd.leave()
-    await asyncio.sleep(CALM_SECONDS)
-    seen, room_size = crowd.seen, len(seats) // len({seat.room for seat in seats})
+    seen = crowd.seen
     return Step(
         due_per_second=rate * room_size,
         delivered_per_second=seen.delivered / took,
