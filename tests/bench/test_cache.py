@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tableforge.bench.cache import AT_ONCE, CacheReport, Plan, SharedFigures
+from tableforge.bench.cache_report import AT_ONCE, CacheReport, Plan, SharedFigures
 from tableforge.bench.latency import Quantiles
 from tableforge.bench.traces import EVENING, GENERATORS, evening, seeded, traces
 

@@ -3,22 +3,22 @@
 import asyncio
 import gc
 from array import array
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
-from math import inf
 from secrets import token_hex
+from statistics import fmean
 from time import perf_counter, thread_time
 from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 from redis.asyncio import Redis
 
+from tableforge.bench.cache_report import AT_ONCE, WORKERS, CacheReport, Plan, SharedFigures
 from tableforge.bench.latency import Quantiles, quantiles
-from tableforge.bench.replay import LRU, OURS, STATIC, hit_ratio, models
-from tableforge.bench.traces import EVENING, seeded, traces, zipf
+from tableforge.bench.replay import LRU, OURS, hit_ratio, hit_ratios, models
+from tableforge.bench.traces import EVENING_ENTRIES, Trace, seeded, traces, zipf
 from tableforge.cache import Built, Kept, Shared
 from tableforge.cache.envelope import decode_value, encode_value
 from tableforge.cache.policies import SessionRow, policies
@@ -28,18 +28,10 @@ from tableforge.config import CacheKnobs
 from tableforge.config.redis_address import CONNECT_TROUBLE, Address
 from tableforge.errors import TableForgeError, Unavailable
 
-HIT_NS: Final = 2_000.0
-"""A hit in memory takes less, with the policy's look-up and all counting."""
-NOISE: Final = 0.015
-"""Windows are chosen by samples: so much may be missing to LRU's hit ratio until the choice has settled."""
-NEAR_BEST: Final = 0.03
-EVENING_RATIO: Final = 0.9
-SHARED_TIMES: Final = 1.3
-"""p95 of the shared level over that of a bare pipelined GET by redis-py, as anybody would write it."""
-AT_ONCE: Final = 1_000
-"""Who miss the same key at once."""
-WORKERS: Final = 16
-"""Gets of the shared level that are under way at a time."""
+SIZES: Final = (0.125, 0.25, 0.5, 1.0, 2.0)
+"""Times the entries that the evening has by default."""
+WINDOWS: Final = 6
+"""Of the evening; the first fills the cache."""
 KEYS: Final = 800
 REGION: Final = "bench"
 """In the shared level."""
@@ -68,182 +60,13 @@ SharedAt = Callable[[str], SharedLevel]
 """Makes the shared level on the server of this address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured."""
-
-    seed: int = 1
-    evening_steps: int = 400_000
-    steps: int = 120_000
-    rounds: int = 15
-    gets: int = 20_000
-    shared_rounds: int = 41
-    shared_gets: int = 2_000
-
-
-QUICK: Final = Plan(
-    evening_steps=250_000,
-    steps=80_000,
-    rounds=5,
-    gets=5_000,
-    shared_rounds=21,
-    shared_gets=1_000,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SharedFigures:
-    """The shared level against bare pipelined GETs of as many bytes, `WORKERS` at a time.
-
-    `ours` and `library`, which is redis-py's pipeline and what the target is about, are of one round, the one in the middle
-    by its ratio of p95 over p95; `rounds` has the ratios of all, in rising order. `bare` is our own connection without seal,
-    guard and breaker, the floor, in the round in the middle by its p95.
-    """
-
-    ours: Quantiles
-    library: Quantiles
-    bare: Quantiles
-    rounds: Sequence[float]
-
-    @property
-    def times(self) -> float:
-        """Our p95 over that of the library."""
-        return self.ours.p95_ms / self.library.p95_ms
-
-
-@dataclass(frozen=True, slots=True)
-class CacheReport:
-    """What was measured; a part that could not be is absent, and `without` says why."""
-
-    plan: Plan
-    hit_ns: Mapping[str, float] = field(default_factory=dict)
-    ratios: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    loads: int | None = None
-    shared: SharedFigures | None = None
-    without: Mapping[str, str] = field(default_factory=dict)
-
-    def missed(self) -> list[str]:
-        """The targets that were missed, in words."""
-        found = []
-        for name in ("peek", "get"):
-            took = self.hit_ns.get(name, 0.0)
-            if took >= HIT_NS:
-                found.append(f"a hit by {name} takes {took:.0f} ns, not under {HIT_NS:.0f}")
-        ours = self.hit_ns.get("get", 0.0)
-        found += [
-            f"a hit by get takes {ours:.0f} ns, that of {peer} {took:.0f}"
-            for peer, took in self.hit_ns.items()
-            if peer not in ("peek", "get") and ours >= took
-        ]
-        for trace, by_policy in self.ratios.items():
-            found += missed_ratios(trace, by_policy)
-        if self.loads not in (None, 1):
-            found.append(f"{AT_ONCE} who missed at once loaded {self.loads} times")
-        if self.shared is not None and self.shared.times > SHARED_TIMES:
-            found.append(
-                f"p95 of the shared level is {self.shared.times:.2f} times that of redis-py's pipelined"
-                f" GET, over {SHARED_TIMES}"
-            )
-        return found
-
-    @property
-    def measured(self) -> bool:
-        """Whether anything was."""
-        return bool(self.hit_ns or self.ratios or self.loads or self.shared)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a target was missed."""
-        return bool(self.missed())
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as plain values."""
-        return {
-            "bench": "cache",
-            **asdict(self),
-            "shared": self.shared
-            and {
-                **asdict(self.shared),
-                "times": self.shared.times,
-            },
-            "missed": self.missed(),
-            "failed": self.failed,
-        }
-
-    def text(self) -> str:
-        """The report as a person reads it."""
-        lines: list[str] = []
-        if self.hit_ns:
-            lines.append(
-                "A hit in memory, ns of the processor, best round: " + listed(self.hit_ns, "{:.0f}")
-            )
-        if self.ratios:
-            lines += table(self.ratios)
-        if self.loads is not None:
-            lines.append(f"{AT_ONCE} who miss one key at once load it {self.loads} time(s).")
-        if self.shared is not None:
-            lines.append(shared_line(self.shared))
-        lines += [f"Not measured, {part}: {why}" for part, why in self.without.items()]
-        missed = self.missed()
-        lines += [f"MISSED: {one}" for one in missed]
-        if self.measured and not missed:
-            lines.append("All targets were met.")
-        return "\n".join(lines)
-
-
-def missed_ratios(trace: str, by_policy: Mapping[str, float]) -> list[str]:
-    """What a hit ratio of ours lacks."""
-    ours, lru = by_policy[OURS], by_policy[LRU]
-    best = max(by_policy[name] for name in STATIC)
-    found = []
-    if ours < lru - NOISE:
-        found.append(f"{trace}: {ours:.1%} hit, LRU {lru:.1%}")
-    if ours < best - NEAR_BEST:
-        found.append(f"{trace}: {ours:.1%} hit, the best static policy {best:.1%}")
-    if trace == EVENING and ours <= EVENING_RATIO:
-        found.append(f"{trace}: {ours:.1%} hit, not over {EVENING_RATIO:.0%}")
-    return found
-
-
-def shared_line(found: SharedFigures) -> str:
-    """The figures of the round in the middle, and the ratios of the middle half of them."""
-    outside = len(found.rounds) // 4
-    least, most = found.rounds[outside], found.rounds[-1 - outside]
-    return (
-        f"Shared level, {WORKERS} gets at a time, the middle one of {len(found.rounds)} rounds:"
-        f" p50 {found.ours.p50_ms:.2f} ms, p95 {found.ours.p95_ms:.3f} ms; redis-py's pipelined GET:"
-        f" p50 {found.library.p50_ms:.2f} ms, p95 {found.library.p95_ms:.3f} ms; p95 over p95:"
-        f" {found.times:.2f}, in half of the rounds {least:.2f} to {most:.2f}. The"
-        f" floor, our connection without seal and guard: p50 {found.bare.p50_ms:.2f} ms, p95"
-        f" {found.bare.p95_ms:.3f} ms"
-    )
-
-
-def listed(figures: Mapping[str, float], form: str) -> str:
-    """Names and figures in one line."""
-    return ", ".join(f"{name} {form.format(figure)}" for name, figure in figures.items())
-
-
-def table(ratios: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Hit ratios in percent, a trace a line."""
-    names = list(next(iter(ratios.values())))
-    head = f"{'hit ratio, %':20}" + "".join(f"{name:>14}" for name in names)
-    return [
-        head,
-        *(
-            f"{trace:20}" + "".join(f"{100 * row[name]:14.2f}" for name in names)
-            for trace, row in ratios.items()
-        ),
-    ]
-
-
 # A hit in memory
 
 
-def hit_costs(plan: Plan, told: Told) -> dict[str, float]:
-    """Nanoseconds a hit in the best of some rounds, ours and the peers' that are installed, in turn."""
+def hit_costs(plan: Plan, told: Told) -> dict[str, list[float]]:
+    """Nanoseconds a hit in each of some rounds, ours and the peers' that are installed, in turn."""
     asked = [f"user:{key}" for key in islice(zipf(seeded(plan.seed), KEYS, 0.9), plan.gets)]
-    best: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         gets = runner.run(filled())
         for number in range(plan.rounds):
@@ -254,9 +77,9 @@ def hit_costs(plan: Plan, told: Told) -> dict[str, float]:
                 gc.disable()
                 took = runner.run(timed(get, keys)) if name != "peek" else peeked(get, keys)
                 gc.enable()
-                best[name] = min(best.get(name, inf), took)
+                found.setdefault(name, []).append(took)
             told("hits in memory", number + 1, plan.rounds)
-    return best
+    return found
 
 
 async def filled() -> dict[str, Callable[[str], Any]]:
@@ -312,7 +135,7 @@ async def timed(get: Callable[[str], Awaitable[object]], keys: Sequence[str]) ->
 # What is hit
 
 
-def hit_ratios(plan: Plan, told: Told) -> dict[str, dict[str, float]]:
+def ratios_of_all(plan: Plan, told: Told) -> dict[str, dict[str, float]]:
     """By trace and policy."""
     found: dict[str, dict[str, float]] = {}
     made = list(traces(plan.seed, plan.steps, plan.evening_steps))
@@ -324,6 +147,25 @@ def hit_ratios(plan: Plan, told: Told) -> dict[str, dict[str, float]]:
             row[name] = hit_ratio(trace, model)
             told(f"hit ratios: {trace.name}", number * len(known) + len(row), total)
     return found
+
+
+def ratios_by_size(
+    plan: Plan, told: Told
+) -> tuple[dict[str, list[tuple[float, float]]], list[float]]:
+    """Entries and hit ratio of an evening, ours and LRU's; and ours in parts of an evening at the usual size."""
+    evening = next(iter(traces(plan.seed, 0, plan.size_steps)))
+    found: dict[str, list[tuple[float, float]]] = {OURS: [], LRU: []}
+    windows: list[float] = []
+    known = models()
+    for number, size in enumerate(SIZES):
+        entries = {region: max(1, int(size * usual)) for region, usual in EVENING_ENTRIES.items()}
+        for name, points in found.items():
+            parts = hit_ratios(Trace(evening.name, entries, evening.steps), known[name], WINDOWS)
+            points.append((sum(entries.values()), fmean(parts[1:])))
+            if (name, size) == (OURS, 1.0):
+                windows = parts[1:]
+        told("hit ratio by size", number + 1, len(SIZES))
+    return found, windows
 
 
 # Many at once
@@ -444,7 +286,9 @@ async def compared(
     rounds.sort(key=lambda one: one[0].p95_ms / one[1].p95_ms)
     middle = len(rounds) // 2
     return SharedFigures(
-        *rounds[middle][:2], floors[middle], [one[0].p95_ms / one[1].p95_ms for one in rounds]
+        *rounds[middle][:2],
+        floors[middle],
+        [one[0].p95_ms / one[1].p95_ms for one in rounds],
     )
 
 
@@ -523,7 +367,13 @@ PARTS: Final = ("hits", "ratios", "stampede", "shared")
 
 
 def run(
-    plan: Plan, parts: Sequence[str], *, server: Callable[[], str], make: SharedAt, told: Told
+    plan: Plan,
+    parts: Sequence[str],
+    *,
+    server: Callable[[], str],
+    make: SharedAt,
+    told: Told,
+    command: str,
 ) -> CacheReport:
     """Measure these parts. `server` starts or names the server of the shared level, and may raise TableForgeError."""
     without: dict[str, str] = {}
@@ -539,11 +389,17 @@ def run(
     if "stampede" in parts:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             loads = runner.run(stampede())
+    costs = hit_costs(plan, told) if "hits" in parts else {}
+    sizes, windows = ratios_by_size(plan, told) if "ratios" in parts else ({}, [])
     return CacheReport(
         plan,
-        hit_ns=hit_costs(plan, told) if "hits" in parts else {},
-        ratios=hit_ratios(plan, told) if "ratios" in parts else {},
+        hit_ns={name: min(rounds) for name, rounds in costs.items()},
+        ratios=ratios_of_all(plan, told) if "ratios" in parts else {},
         loads=loads,
         shared=shared,
         without=without,
+        hit_rounds=costs,
+        sizes=sizes,
+        windows=windows,
+        command=command,
     )

@@ -209,12 +209,22 @@ def models() -> dict[str, Callable[[int], Model]]:
 
 def hit_ratio(trace: Trace, model: Callable[[int], Model]) -> float:
     """From 0 to 1, of all that the trace asks for."""
+    [ratio] = hit_ratios(trace, model, 1)
+    return ratio
+
+
+def hit_ratios(trace: Trace, model: Callable[[int], Model], windows: int) -> list[float]:
+    """The same for so many equal parts of the trace, one after the other; what does not fill a part is left out."""
     caches = {region: model(entries) for region, entries in trace.entries.items()}
-    asked = hits = 0
-    for region, key, dropped in trace.steps:
-        if dropped:
-            caches[region].drop(key)
-        else:
-            asked += 1
-            hits += caches[region].ask(key)
-    return hits / asked
+    length = len(trace.steps) // windows
+    ratios = []
+    for number in range(windows):
+        asked = hits = 0
+        for region, key, dropped in trace.steps[number * length : (number + 1) * length]:
+            if dropped:
+                caches[region].drop(key)
+            else:
+                asked += 1
+                hits += caches[region].ask(key)
+        ratios.append(hits / asked)
+    return ratios

@@ -1,5 +1,6 @@
 """Benches one after the other, and what they found in one document; a bench that cannot be run is told, and the next begins."""
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from tableforge.bench.document import (
 from tableforge.bench.machine import commit, machine
 from tableforge.bench.page import html_of
 from tableforge.bench.targets import CONTRACT
+from tableforge.bench.websocket import PERSISTENT_TEMPORARY
 from tableforge.errors import TableForgeError, Unavailable
 
 DONE, MISSED, NOTHING_MEASURED = 0, 1, 2
@@ -66,6 +68,11 @@ def run(benches: Sequence[Bench], order: Order, *, command: str, folder: Path) -
         sections.append(replace(found, notes=(*found.notes, took)))
     order.told("benches", len(benches), len(benches))
     return document(sections, command=command, folder=folder, order=order)
+
+
+def data_folder() -> Path:
+    """Where benches keep their data: on a disk, where /tmp may be memory."""
+    return PERSISTENT_TEMPORARY if PERSISTENT_TEMPORARY.is_dir() else Path(tempfile.gettempdir())
 
 
 def document(sections: Sequence[Section], *, command: str, folder: Path, order: Order) -> Document:

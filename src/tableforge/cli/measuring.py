@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -128,21 +128,24 @@ def publish(
     out: Path | None,
     save: Path | None,
     as_json: bool,
+    also: "Sequence[Section]" = (),
 ) -> None:
     """Print what a bench found, keep it where that is asked for, and end as it went: 0, 1 or 2."""
     from tableforge.bench import suite
+    from tableforge.bench.document import REPORT_HTML
 
     section = report.section()
-    figures = json.dumps(report.as_json(), indent=2)
+    others = {other.bench: other.figures for other in also}
+    figures = json.dumps({**report.as_json(), **others}, indent=2)
     click.echo(figures if as_json else text)
     if save is not None:
         save.write_text(f"{figures}\n", "utf-8")
     found = suite.document(
-        [section], command=section.command, folder=suite.data_folder(), order=order
+        [section, *also], command=section.command, folder=suite.data_folder(), order=order
     )
     if out is not None:
         suite.save(found, out)
-        click.echo(f"The report: {out / suite.REPORT_HTML}", err=True)
+        click.echo(f"The report: {out / REPORT_HTML}", err=True)
     code = suite.ending(found)
     if code == REFUSED:
         click.echo(f"Not measured: {section.invalid}", err=True)
