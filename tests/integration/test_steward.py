@@ -63,6 +63,7 @@ class Member:
         self.cut_off = False
         self.superseded: StartRefused | None = None
         self.lost = 0
+        self.living: int | None = None
         self.presence = Presence(
             self.me.origin,
             send=lambda room, message: None,
@@ -88,6 +89,7 @@ class Member:
             drain=self.drain,
             superseded=self.supersede,
             lost=self.lose,
+            share=self.share,
             instances=self.instances or None,
             presence=self.presence,
         )
@@ -95,6 +97,9 @@ class Member:
     def drain(self) -> None:
         assert not self.draining
         self.draining = True
+
+    def share(self, living: int) -> None:
+        self.living = living
 
     def lose(self) -> None:
         self.lost += 1

@@ -67,6 +67,8 @@ class Endpoint:
         self._per_instance = settings.limits.connections
         self._unready = unready
         self._from: Counter[str] = Counter()
+        self.due: list[Connection] = []
+        """The connections with frames to be sent at the end of this loop turn."""
 
     def peer(self, request: Request, address: str) -> Peer:
         """Who asks, proxies considered."""
@@ -115,6 +117,13 @@ class Endpoint:
         self.connections.discard(connection)
         if not self.connections:
             self._none.set()
+
+    def send_due(self) -> None:
+        """Send what fell due for each connection, in one piece."""
+        due = self.due.copy()
+        self.due.clear()
+        for connection in due:
+            connection.send_due()
 
     async def wait_for_none(self) -> None:
         """Return once nobody is connected; the caller bounds the wait."""
@@ -183,6 +192,8 @@ class Connection(asyncio.Protocol):
             max_size=self._limit * 2 + 1024, select_subprotocol=select_subprotocol
         )
         self._buffer = b""
+        self._outbox: list[bytes] = []
+        self._due = self.endpoint.due
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
         self._open = False
@@ -197,8 +208,6 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are none by inheritance.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
-        self.write: Callable[[bytes], None] = transport.write
-        self.buffered = transport.get_write_buffer_size
         self._server_connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` alone
         self.endpoint.came(self)
         raw = transport.get_extra_info("socket")
@@ -237,6 +246,33 @@ class Connection(asyncio.Protocol):
             at = stop
         self._keep(data[at:])
 
+    def write(self, frame: bytes) -> None:
+        """Send a frame with all else that falls due in this loop turn: the system is called once for all of it.
+
+        uvloop would call it for each. A member who moves gets the event and the answer, everybody what was committed
+        together.
+        """
+        outbox = self._outbox
+        if not outbox:
+            due = self._due
+            if not due:
+                self._loop.call_soon(self.endpoint.send_due)
+            due.append(self)
+        outbox.append(frame)
+
+    def send_due(self) -> None:
+        """Hand over what fell due; nothing if the connection is ending."""
+        outbox = self._outbox
+        if outbox:
+            frames = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+            outbox.clear()
+            if not self._transport.is_closing():
+                self._transport.write(frames)
+
+    def buffered(self) -> int:
+        """How many bytes the peer has not taken yet."""
+        return self._transport.get_write_buffer_size() + sum(map(len, self._outbox))
+
     def _keep(self, rest: bytes) -> None:
         """What is left of the last read: a frame's beginning, or what came behind the frame that ended the talk."""
         self._buffer = b"" if self._closing else rest
@@ -251,6 +287,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._server_connections.discard(self)
+        self._outbox.clear()
         self.endpoint.left(self)
         if self._open:
             self._open = False
@@ -260,7 +297,7 @@ class Connection(asyncio.Protocol):
     def allow(self, size: int) -> None:
         """Let one large reply exceed the buffer's bound for a while; whoever is behind already gets no more."""
         bound = self.endpoint.gateway.settings.buffer_bytes
-        behind = self._transport.get_write_buffer_size()
+        behind = self.buffered()
         if behind < bound and behind + size > bound // 2:
             self._transport.set_write_buffer_limits(high=behind + size + bound)
             self._loop.call_later(ALLOWANCE_SECONDS, self._end_allowance)
@@ -333,6 +370,7 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
+        self.send_due()
         for out in self._protocol.data_to_send():
             if out:
                 self._transport.write(out)

@@ -135,6 +135,7 @@ async def assemble(
             drain=lambda: stop(None),
             superseded=stop,
             lost=cached.cache.doubt,
+            share=store.share,
             instances=fleet.instances if fleet is not None else None,
             presence=fleet.presence if fleet is not None else None,
         )

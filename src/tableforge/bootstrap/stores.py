@@ -26,13 +26,14 @@ LONGEST_COMMAND_SECONDS = 7_200.0
 class Store:
     """`trouble` says why the database cannot be used now, `probe` tries whether it can be again. `started` returns once it
     could be for the first time, and raises `StartRefused` when it never will. `observed` is what the database lets be seen
-    of itself, `care` looks after it and writes into `ledger`."""
+    of itself, `care` looks after it and writes into `ledger`. `share` tells the log how many processes append to it."""
 
     database: Database
     observed: Observed
     care: Care
     ledger: Ledger
     log: EventLog
+    share: Callable[[int], None]
     pictures: AssetBytes
     trouble: Callable[[], TableForgeError | None]
     probe: Callable[[], Awaitable[None]]
@@ -75,6 +76,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Store]:
             ),
             ledger=ledger,
             log=log,
+            share=log.share,
             pictures=FolderBytes(settings.storage.assets),
             trouble=lambda: database.trouble,
             probe=database.probe,
@@ -112,6 +114,7 @@ async def shared(settings: Settings) -> AsyncIterator[Store]:
                 ),
                 ledger=ledger,
                 log=log,
+                share=log.share,
                 pictures=shared_bytes(
                     settings.pictures, database, settings.storage.folder / "asset-cache"
                 ),

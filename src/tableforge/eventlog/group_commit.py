@@ -24,6 +24,9 @@ from tableforge.eventlog import (
 
 log = structlog.get_logger(__name__)
 
+SHARED_INTERVAL_SECONDS = 0.008
+"""The longest interval that other writers to the same log bring about."""
+
 Commit = Callable[[list[Append], Callable[[Appended], None]], None]
 """Writes a batch in one transaction and calls back, on the event loop, with one outcome an append."""
 
@@ -36,7 +39,7 @@ class GroupCommit:
 
     def __init__(self, commit: Commit, *, interval: float, bound: int = 20_000) -> None:
         self._commit = commit
-        self._interval = interval
+        self._alone = self._interval = interval
         self._bound = bound
         self._pending: list[Append] = []
         self._out: list[Append] = []
@@ -74,6 +77,13 @@ class GroupCommit:
         self._pending.append(entry)
         if not self._scheduled and not self._out:
             self._schedule(loop)
+
+    def share(self, writers: int) -> None:
+        """So many processes append to the log, this one among them: it is to see as many commits as from one alone.
+
+        Each of them then has as many events in a commit, and in what follows each commit, as one alone would have.
+        """
+        self._interval = max(self._alone, min(self._alone * writers, SHARED_INTERVAL_SECONDS))
 
     async def wait_for_idle(self) -> None:
         """Return once nothing is pending or under way; the caller bounds the wait."""

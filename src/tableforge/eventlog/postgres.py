@@ -212,6 +212,7 @@ class PostgresEventLog:
         self._group = GroupCommit(self._commit, interval=commit_interval)
         self.append_nowait = self._group.append_nowait
         self.wait_for_idle = self._group.wait_for_idle
+        self.share = self._group.share
         self._connection: Connection | None = None
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._writing: asyncio.Task[None] | None = None

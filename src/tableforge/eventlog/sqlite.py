@@ -162,6 +162,7 @@ class SqliteEventLog:
         self._group = GroupCommit(self._commit, interval=commit_interval)
         self.append_nowait = self._group.append_nowait
         self.wait_for_idle = self._group.wait_for_idle
+        self.share = self._group.share
         self._heads: dict[str, tuple[int, int]] = {}
 
     def _commit(self, batch: list[Append], finished: Callable[[Appended], None]) -> None:

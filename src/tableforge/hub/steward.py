@@ -55,7 +55,8 @@ class Steward:
 
     `connections` and `rooms` count what it carries, `cut_off` whether the bus carries nothing of it; `draining` says whether it is about to stop, `drain` makes it so.
     `superseded` is called if another process took our place in the registry while we were silent: this one must stop. `lost`
-    is called when another instance may have ended without a word of what it did last.
+    is called when another instance may have ended without a word of what it did last, `share` at each heartbeat with how
+    many instances live, this one included.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Steward:
         drain: Callable[[], None],
         superseded: Callable[[StartRefused], None],
         lost: Callable[[], None],
+        share: Callable[[int], None],
         instances: Instances | None = None,
         presence: Presence | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class Steward:
         self._drain = drain
         self._superseded = superseded
         self._lost = lost
+        self._share = share
         self._instances = instances
         self._presence = presence
         self._balancer = Balancer(knobs.strategy, over_seconds=knobs.rebalance_seconds)
@@ -200,6 +203,7 @@ class Steward:
                     why = error.why if isinstance(error, Unavailable) else "The database is slow."
                     log.warning("no_heartbeat", reason=why)
                 self._silent = True
+        self._share(1 + len(self.living()))
         states = [state_of(one) for one in self.listing()]
         COUNTERS.instances = {state: states.count(state) for state in STATES}
         COUNTERS.instances_cut_off = sum(one.alive and one.load.cut_off for one in self.listing())

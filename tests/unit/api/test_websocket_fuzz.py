@@ -44,6 +44,9 @@ class Transport(asyncio.Transport):
     def abort(self) -> None:
         self.ended = True
 
+    def is_closing(self) -> bool:
+        return self.ended
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         return
 

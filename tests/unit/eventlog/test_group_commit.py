@@ -1,11 +1,14 @@
-"""What waits for the next commit when writers decide anew while the last one's outcomes are still being told."""
+"""When the next commit begins, and what waits for it when writers decide anew while the last one's outcomes are being told."""
 
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from tableforge.errors import TableForgeError
 from tableforge.eventlog import Append, Appended, VersionConflict
 from tableforge.eventlog.group_commit import GroupCommit
+from tests import virtual_time
 
 
 class Room:
@@ -77,3 +80,41 @@ async def test_el13_what_is_decided_anew_in_place_of_what_its_writer_took_back_i
     await room.group.wait_for_idle()
     assert room.outcomes[b"first anew"] is room.outcomes[b"second anew"] is None
     assert room.sent == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("interval", "writers", "apart"),
+    [(2, 1, 2), (2, 2, 4), (2, 3, 6), (2, 50, 8), (20, 3, 20), (0, 3, 0)],
+)
+def test_el16_writers_of_one_log_commit_as_often_together_as_one_alone(
+    interval: float, writers: int, apart: float
+) -> None:
+    """In milliseconds: how far apart a busy writer's commits are, and that it commits at once after a rest."""
+    begun: list[float] = []
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+
+        def commit(batch: list[Append], finished: Callable[[Appended], None]) -> None:
+            begun.append(loop.time() * 1000)
+            loop.call_soon(finished, [None] * len(batch))
+
+        group = GroupCommit(commit, interval=interval / 1000)
+        group.share(writers)
+
+        def again(entry: Append, outcome: TableForgeError | None) -> None:
+            if len(begun) < 3:
+                append()
+
+        def append() -> None:
+            group.append_nowait(Append("room", 0, 1, (b"{}",), b"key", b"", again))
+
+        for _ in range(2):
+            append()
+            await group.wait_for_idle()
+            assert len(begun) == 3
+            assert begun[0] == pytest.approx(loop.time() * 1000 - 2 * apart)
+            begun.clear()
+            await asyncio.sleep(1)
+
+    virtual_time.run(play())
