@@ -3,23 +3,29 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import uvloop
 
+from tableforge.bench.document import Axis, Mark, Plot, Sample, Section, Series, Table
 from tableforge.bench.faults import FAULTS, NUMB_SHARE, Fault
 from tableforge.bench.ground import Ground, Makers, ground
 from tableforge.bench.latency import Quantiles, quantiles
 from tableforge.bench.process import allow_open_files
 from tableforge.bench.steady import Company, Wrongs
 from tableforge.bench.tables import history, lay
+from tableforge.bench.targets import LOST, RECOVERY
 from tableforge.errors import Unavailable
 
 SPARE_FILES = 512
+FEW_RECOVERIES = 4
+"""So many of them are too few to be compared."""
 FILES_A_PLAYER = 6
 SIT_DOWN_SECONDS = 60.0
 RECOVERY_SECONDS = 60.0
@@ -76,6 +82,9 @@ class Outcome:
     arrivals: tuple[Quantiles, Quantiles, Quantiles]
     refusals: dict[str, int]
     closes: dict[str, int]
+    struck_at: float = 0.0
+    mended_at: float = 0.0
+    """Seconds since the first fault's calm began."""
 
     @property
     def recovery(self) -> float:
@@ -89,12 +98,23 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """What went on, second by second of the run: commands acknowledged, their p95 in ms, and players who were not served."""
+
+    acknowledged: tuple[tuple[float, float], ...] = ()
+    p95_ms: tuple[tuple[float, float], ...] = ()
+    unserved: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chaos:
     """All of it."""
 
     plan: Plan
     machine: Mapping[str, str]
     outcomes: list[Outcome]
+    timeline: Timeline = Timeline()
+    command: str = "tableforge bench chaos"
 
     @property
     def failed(self) -> bool:
@@ -113,6 +133,127 @@ class Chaos:
             ],
             "failed": self.failed,
         }
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """What happened that must not, in words."""
+        return tuple(
+            f"{one.fault}: {'; '.join(one.said[:3]) or 'failed'}"
+            for one in self.outcomes
+            if not one.clean
+        )
+
+    def section(self) -> Section:
+        """Judged, as a part of a document."""
+        killed = [one for one in self.outcomes if one.fault == "instance-killed"]
+        recovery = max((one.recovery for one in killed), default=None)
+        wrong = sum(one.lost + one.doubled + one.disordered for one in self.outcomes)
+        return Section(
+            bench="chaos",
+            title="Faults",
+            command=self.command,
+            settings={
+                "players": str(self.plan.players),
+                "room size": str(self.plan.room_size),
+                "moves a second of each": f"{self.plan.rate:g}",
+                "instances": str(self.plan.instances),
+                "faults": ", ".join(one.fault for one in self.outcomes),
+            },
+            kpis=(
+                RECOVERY.judged(
+                    recovery, self.command, "" if killed else "no instance was killed in this run"
+                ),
+                LOST.judged(wrong if self.outcomes else None, self.command),
+            ),
+            samples=tuple(
+                Sample(f"chaos.recovery {one.fault}", "s", "lower", rounds, band=0.5)
+                for one in self.outcomes
+                if len(rounds := tuple(each for each in one.recoveries if each > 0))
+                > FEW_RECOVERIES
+            ),
+            plots=tuple(self._plots()),
+            tables=(self._table(),),
+            notes=tuple(f"{one.fault}: {one.what}." for one in self.outcomes),
+            figures=self.as_json(),
+            broken=self.broken,
+        )
+
+    def _plots(self) -> Iterator[Plot]:
+        marks = tuple(
+            mark
+            for one in self.outcomes
+            for mark in (Mark(one.struck_at, one.fault), Mark(one.mended_at, "mended"))
+        )
+        time_axis = Axis("time", "s")
+        for name, title, unit, points in (
+            (
+                "chaos-acknowledged",
+                "Commands acknowledged a second",
+                "",
+                self.timeline.acknowledged,
+            ),
+            ("chaos-p95", "p95 of an answer, second by second", "ms", self.timeline.p95_ms),
+            ("chaos-unserved", "Players who were not served", "", self.timeline.unserved),
+        ):
+            yield Plot(
+                name=name,
+                title=title,
+                kind="line",
+                x=time_axis,
+                y=Axis(unit or "count", unit, log=unit == "ms"),
+                series=(Series(title, points),),
+                marks=marks,
+            )
+        affected = [one for one in self.outcomes if one.recoveries]
+        if affected:
+            yield Plot(
+                name="chaos-recovery",
+                title="Recovery of players, from the beginning of a fault",
+                kind="bars",
+                x=Axis("fault", ""),
+                y=Axis("recovery", "s"),
+                series=(
+                    Series(
+                        "median",
+                        tuple((n, median(one.recoveries)) for n, one in enumerate(affected)),
+                    ),
+                    Series("slowest", tuple((n, one.recovery) for n, one in enumerate(affected))),
+                ),
+                labels=tuple(one.fault for one in affected),
+                note="Of those whom the fault touched; how long the fault itself lasts is in it.",
+            )
+
+    def _table(self) -> Table:
+        return Table(
+            "What each fault cost",
+            (
+                "fault",
+                "lasted s",
+                "acknowledged",
+                "lost",
+                "doubled",
+                "out of order",
+                "affected",
+                "recovery s",
+                "outage s",
+                "even again s",
+            ),
+            tuple(
+                (
+                    one.fault,
+                    f"{one.lasted:.1f}",
+                    str(one.acknowledged),
+                    str(one.lost),
+                    str(one.doubled),
+                    str(one.disordered),
+                    str(one.affected),
+                    f"{one.recovery:.2f}",
+                    f"{one.outage:.2f}",
+                    _evened(one).strip(),
+                )
+                for one in self.outcomes
+            ),
+        )
 
     def text(self) -> str:
         """The table."""
@@ -157,17 +298,22 @@ def run(
     settings: Mapping[str, str],
     machine: Mapping[str, str],
     progress: Callable[[str], None],
+    command: str,
+    profiling: Mapping[str, str],
 ) -> Chaos:
     """Do one fault after the other; raises Unavailable when the fleet does not start."""
     allow_open_files(plan.players * FILES_A_PLAYER + SPARE_FILES)
 
     async def whole() -> Chaos:
         outcomes = []
-        async with playing(plan, folder, makers, settings) as (fleet, company):
+        async with playing(plan, folder, makers, settings, profiling) as (fleet, company):
+            began = time.monotonic()
             for fault in plan.chosen:
-                outcomes.append(await suffer(fleet, company, fault, plan))
+                progress(f"{fault.name}: {fault.what} ...")
+                outcomes.append(await suffer(fleet, company, fault, plan, began))
                 progress(_told(outcomes[-1]))
-        return Chaos(plan, machine, outcomes)
+            timeline = _timeline(company, began, time.monotonic())
+        return Chaos(plan, machine, outcomes, timeline, command)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(whole())
@@ -183,10 +329,14 @@ def _told(one: Outcome) -> str:
 
 @asynccontextmanager
 async def playing(
-    plan: Plan, folder: Path, makers: Makers, settings: Mapping[str, str]
+    plan: Plan,
+    folder: Path,
+    makers: Makers,
+    settings: Mapping[str, str],
+    profiling: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[Ground, Company]]:
     """The fleet with everybody seated; a tenth of the players take the bad road. Raises Unavailable."""
-    async with ground(folder, makers, settings, plan.instances) as fleet:
+    async with ground(folder, makers, settings, plan.instances, profiling) as fleet:
         caller = fleet.rest()
         try:
             seats = await asyncio.to_thread(
@@ -219,8 +369,38 @@ async def playing(
             await company.leave()
 
 
-async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> Outcome:
-    """Load, the fault, recovery, load; then everybody rests, and the promises are compared with the log."""
+def _timeline(company: Company, began: float, ended: float) -> Timeline:
+    """Second by second; a second without an answer has no p95."""
+    each: dict[int, array[int]] = {}
+    for at, took in zip(company.replies.at, company.replies.took, strict=True):
+        if at >= began:
+            each.setdefault(int(at - began), array("Q")).append(took)
+    seconds = range(int(ended - began))
+    return Timeline(
+        tuple((float(one), float(len(each.get(one, ())))) for one in seconds),
+        tuple((float(one), quantiles(each[one]).p95_ms) for one in seconds if one in each),
+        tuple(
+            (
+                float(one),
+                float(
+                    sum(
+                        spell.began < began + one + 1 and spell.ended > began + one
+                        for spell in company.spells
+                    )
+                ),
+            )
+            for one in seconds
+        ),
+    )
+
+
+async def suffer(
+    fleet: Ground, company: Company, fault: Fault, plan: Plan, origin: float = 0.0
+) -> Outcome:
+    """Load, the fault, recovery, load; then everybody rests, and the promises are compared with the log.
+
+    Moments are told in seconds since `origin`.
+    """
     company.wrongs = Wrongs()
     company.refusals.clear()
     company.closes.clear()
@@ -274,6 +454,8 @@ async def suffer(fleet: Ground, company: Company, fault: Fault, plan: Plan) -> O
         arrivals=(arrivals[0], arrivals[1], arrivals[2]),
         refusals=dict(company.refusals),
         closes=dict(company.closes),
+        struck_at=round(struck - origin, 2),
+        mended_at=round(mended - origin, 2),
     )
 
 

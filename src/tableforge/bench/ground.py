@@ -109,12 +109,16 @@ class Ground:
 
     def spread(self) -> list[int]:
         """How many connections each serving instance has, as the registry knows. Raises Unavailable, OSError."""
+        return list(self.connections().values())
+
+    def connections(self) -> dict[str, int]:
+        """The same by the instance's name."""
         caller = self.rest()
         try:
             found = caller.call("GET", "/api/admin/instances", token=self.admin_token)
         finally:
             caller.close()
-        return [one["connections"] for one in found["instances"] if one["ready"]]
+        return {one["id"]: one["connections"] for one in found["instances"] if one["ready"]}
 
     def set_clock(self, seconds_ahead: float) -> None:
         """Set the wall clock of the third instance ahead of the others', or behind."""
@@ -127,9 +131,13 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground(
-    folder: Path, makers: Makers, settings: Mapping[str, str], instances: int = 3
+    folder: Path,
+    makers: Makers,
+    settings: Mapping[str, str],
+    instances: int = 3,
+    profiling: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Ground]:
-    """Start all of it; raises Unavailable when something does not start."""
+    """Start all of it; raises Unavailable when something does not start. `profiling` is for the first instance alone."""
     made = Ground(folder)
     (folder / "hook").mkdir()
     (folder / "hook" / "sitecustomize.py").write_text(CLOCK, "utf-8")
@@ -153,13 +161,18 @@ async def ground(
                     "DRAIN_SECONDS": DRAIN_SECONDS,
                     "ADMIN_TOKEN": made.admin_token,
                     **({"PYTHONPATH": str(folder / "hook")} if number == 2 else {}),
+                    **(profiling or {} if number == 0 else {}),
                     **NO_LIMITS,
                     **settings,
                 },
             )
             for number in range(instances)
         ]
-        stack.push_async_callback(_all, [one.kill for one in made.instances])
+        ends = [
+            one.stop if profiling and not number else one.kill
+            for number, one in enumerate(made.instances)
+        ]
+        stack.push_async_callback(_all, ends)
         await _all([one.start for one in made.instances])
         made.to_first = await stack.enter_async_context(FaultyProxy(made.instances[0].port))
         ports = {one.name: one.port for one in made.instances}

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,16 @@ from typing import Any
 import uvloop
 
 from tableforge.bench.crowd import Crowd
-from tableforge.bench.figures import Audit, Plan
-from tableforge.bench.latency import Quantiles, quantiles
+from tableforge.bench.document import Axis, Plot, Sample, Section, Series, Table
+from tableforge.bench.figures import BUSY_PERCENT, LATE_MS, Audit, Plan
+from tableforge.bench.latency import Quantiles, distribution, quantiles
 from tableforge.bench.process import MeasuredProcess, allow_open_files, measured
+from tableforge.bench.spread import Measure, Spread
 from tableforge.bench.tables import history, lay
+from tableforge.bench.targets import DELIVERY_P95_OF_TWO, DISTRIBUTION, EFFICIENCY
 from tableforge.bench.websocket import NO_LIMITS, PERSISTENT_TEMPORARY, SPARE_FILES, audited
+from tableforge.config import without_secrets
+from tableforge.errors import Unavailable
 from tableforge.protocol.rest_client import RestClient
 
 
@@ -38,6 +44,20 @@ class Turn:
     replies: Quantiles
     cpu_seconds: float
     audit: Audit
+    crowd_percent_of_a_core: float
+    sender_lateness: Quantiles
+    curve: tuple[tuple[float, float], ...]
+
+    @property
+    def invalid(self) -> str:
+        """Why this is no figure of the servers."""
+        if self.crowd_percent_of_a_core > BUSY_PERCENT:
+            return f"the crowd itself took {self.crowd_percent_of_a_core:.0f} % of a core"
+        if self.sender_lateness.p99_ms > LATE_MS:
+            return (
+                f"1 in 100 moves left {self.sender_lateness.p99_ms:.1f} ms or more after its time"
+            )
+        return ""
 
     @property
     def deliveries_per_cpu_second(self) -> float:
@@ -57,6 +77,9 @@ class Scaling:
     plan: Plan
     together: bool
     turns: tuple[Turn, ...]
+    command: str
+    spread: Spread | None = None
+    without_spread: str = ""
 
     def efficiency(self, instances: int) -> float:
         """Deliveries for each CPU second at so many instances, over those at one; medians of the runs."""
@@ -69,7 +92,27 @@ class Scaling:
     @property
     def failed(self) -> bool:
         """Whether something happened that must not."""
-        return not all(turn.clean for turn in self.turns)
+        return bool(self.broken)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """What happened that must not, in words."""
+        found = [
+            f"{turn.instances} instances: {turn.missing} deliveries missing, {turn.errors} errors"
+            f" {turn.first_error}, {turn.out_of_order} out of order, log {turn.audit}"
+            for turn in self.turns
+            if not turn.clean
+        ]
+        return (*found, *(self.spread.wrongs if self.spread else ()))
+
+    @property
+    def invalid(self) -> str:
+        """Why the figures must not be published: in most of the turns of one count the crowd was the bottleneck."""
+        for count in self.counts:
+            reasons = [turn.invalid for turn in self.turns if turn.instances == count]
+            if median(bool(reason) for reason in reasons) > 0.5:
+                return f"On {count} instance(s) {next(reason for reason in reasons if reason)}."
+        return ""
 
     @property
     def counts(self) -> list[int]:
@@ -85,6 +128,7 @@ class Scaling:
             "rate": self.plan.rate,
             "seconds": self.plan.seconds,
             "together": self.together,
+            "spread": self.spread and asdict(self.spread),
             "turns": [
                 {**asdict(turn), "deliveries_per_cpu_second": turn.deliveries_per_cpu_second}
                 for turn in self.turns
@@ -94,6 +138,139 @@ class Scaling:
             },
             "failed": self.failed,
         }
+
+    def middle(self, count: int, value: Callable[[Turn], float]) -> float | None:
+        """The median of the turns on so many instances."""
+        found = [value(turn) for turn in self.turns if turn.instances == count]
+        return median(found) if found else None
+
+    def section(self) -> Section:
+        """Judged, as a part of a document."""
+        several = [count for count in self.counts if count > 1]
+        two = self.middle(2, lambda turn: turn.others.p95_ms)
+        efficient = several and 1 in self.counts
+        efficiency = 100 * min(self.efficiency(count) for count in several) if efficient else None
+        one_run = "it needs runs on one instance and on several"
+        spread, command, invalid = self.spread, self.command, self.invalid
+        kpis = (
+            DELIVERY_P95_OF_TWO.judged(
+                None if invalid else two,
+                command,
+                invalid or "" if two else "no run on two instances",
+            ),
+            EFFICIENCY.judged(
+                None if invalid else efficiency, command, invalid or "" if efficient else one_run
+            ),
+            DISTRIBUTION.judged(
+                spread.off_percent if spread else None, command, self.without_spread
+            ),
+        )
+        return Section(
+            bench="scaling",
+            title="Several instances",
+            command=command,
+            settings={
+                "users": str(self.plan.users),
+                "room size": str(self.plan.room_size),
+                "moves a second of each": f"{self.plan.rate:g}",
+                "seconds a turn": f"{self.plan.seconds:g}",
+                "a room's members": "on one instance" if self.together else "on all instances",
+                **without_secrets(self.plan.settings),
+            },
+            kpis=kpis,
+            samples=tuple(self._samples()),
+            plots=tuple(self._plots()),
+            tables=(self._table(),),
+            notes=self._notes(),
+            figures=self.as_json(),
+            invalid=invalid,
+            broken=self.broken,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [
+            "Servers, PostgreSQL, Valkey and the crowd share this machine's cores: efficiency is by the servers' CPU time, "
+            "latency is that of the whole machine."
+        ]
+        if self.spread is not None:
+            evened = self.spread.evened_seconds
+            when = "never within the time given" if evened is None else f"{evened:.1f} s later"
+            notes.append(
+                f"Connections once all sat: {dict(self.spread.seated)}; after the rolling restart, even {when}:"
+                f" {dict(self.spread.restarted)}."
+            )
+        return tuple(notes)
+
+    def _samples(self) -> Iterator[Sample]:
+        for count in self.counts:
+            turns = [turn for turn in self.turns if turn.instances == count]
+            cpu = tuple(1e6 / turn.deliveries_per_cpu_second for turn in turns)
+            p95 = tuple(max(0.001, turn.others.p95_ms) for turn in turns)
+            yield Sample(f"scaling.cpu_per_delivery of {count}", "us", "lower", cpu, band=0.12)
+            yield Sample(f"scaling.delivery_p95 of {count}", "ms", "lower", p95)
+
+    def _plots(self) -> Iterator[Plot]:
+        counts = self.counts
+        if 1 in counts:
+            single = self.middle(1, lambda turn: turn.deliveries_per_cpu_second) or 0.0
+            ideal = tuple((float(count), count * single) for count in counts)
+            measured_ = tuple(
+                (float(count), count * single * self.efficiency(count)) for count in counts
+            )
+            yield Plot(
+                name="scaling-curve",
+                title="What so many instances can deliver, each with a core of its own",
+                kind="line",
+                x=Axis("instances", ""),
+                y=Axis("deliveries a second", ""),
+                series=(
+                    Series("by the CPU time of a delivery", measured_),
+                    Series("ideal", ideal, "ideal"),
+                ),
+                note="Deliveries for each CPU second of the servers, times the instances.",
+            )
+        yield Plot(
+            name="scaling-latency",
+            title="Delivery to the other members",
+            kind="line",
+            x=Axis("percentile", "percentile", log=True),
+            y=Axis("delivery", "ms", log=True),
+            series=tuple(
+                Series(f"{count} instance(s)", self._median_turn(count).curve) for count in counts
+            ),
+        )
+        if self.spread is not None:
+            yield self.spread.plot()
+
+    def _median_turn(self, count: int) -> Turn:
+        turns = [turn for turn in self.turns if turn.instances == count]
+        return sorted(turns, key=lambda turn: turn.others.p95_ms)[len(turns) // 2]
+
+    def _table(self) -> Table:
+        return Table(
+            "Turns",
+            (
+                "instances",
+                "p50 ms",
+                "p95 ms",
+                "p99 ms",
+                "CPU us a delivery",
+                "crowd's CPU %",
+                "errors",
+            ),
+            tuple(
+                (
+                    str(turn.instances),
+                    f"{turn.others.p50_ms:.2f}",
+                    f"{turn.others.p95_ms:.2f}",
+                    f"{turn.others.p99_ms:.2f}",
+                    f"{1e6 / turn.deliveries_per_cpu_second:.1f}",
+                    f"{turn.crowd_percent_of_a_core:.0f}",
+                    str(turn.errors),
+                )
+                for turn in self.turns
+            ),
+        )
 
     def text(self) -> str:
         """The report as a person reads it."""
@@ -125,6 +302,8 @@ def run(
     rounds: int,
     together: bool,
     progress: Callable[[str], None],
+    command: str,
+    spread: Measure | None = None,
 ) -> Scaling:
     """Measure each number of instances, `rounds` times in turn; raises Unavailable when a server does not start.
 
@@ -146,7 +325,14 @@ def run(
                     asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
                 ):
                     turns.append(runner.run(one_turn(plan, servers, together=together)))
-        return Scaling(plan, together, tuple(turns))
+        found, why = None, "it was not asked for"
+        if spread is not None:
+            progress("Looking at how players are spread, through a rolling restart ...")
+            try:
+                found, why = spread(), ""
+            except Unavailable as error:
+                why = f"{error.what} {error.why}"
+        return Scaling(plan, together, tuple(turns), command, found, why)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -208,9 +394,11 @@ async def one_turn(plan: Plan, servers: Sequence[MeasuredProcess], *, together: 
     gc.disable()
     await crowd.play(crowd.first)
     before = sum(server.cpu_seconds() for server in servers)
+    began, own = time.monotonic(), time.process_time()
     await crowd.play(crowd.total)
     await crowd.settle()
     spent = sum(server.cpu_seconds() for server in servers) - before
+    busy = 100 * (time.process_time() - own) / (time.monotonic() - began)
     gc.enable()
     caller = RestClient(servers[0].address)
     one_a_room = {seat.room: seat for seat in seats}.values()
@@ -231,4 +419,7 @@ async def one_turn(plan: Plan, servers: Sequence[MeasuredProcess], *, together: 
         replies=quantiles(seen.replies),
         cpu_seconds=spent,
         audit=audit,
+        crowd_percent_of_a_core=busy,
+        sender_lateness=quantiles(seen.lateness),
+        curve=distribution(seen.others),
     )

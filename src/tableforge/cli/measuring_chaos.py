@@ -1,20 +1,44 @@
 """Measuring what faults cost: `bench chaos`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from tableforge.cli.conduct import as_json_option
-from tableforge.cli.measuring import save_option, settings_option, tell
+from tableforge.cli.measuring import (
+    ordered,
+    out_option,
+    profile_option,
+    publish,
+    quick_option,
+    save_option,
+    settings_option,
+)
 
 if TYPE_CHECKING:
+    from tableforge.bench.chaos import Chaos
+    from tableforge.bench.document import Section
     from tableforge.bench.ground import Makers
+    from tableforge.bench.suite import Order
+
+PLAYERS: Final = 300
+QUICK_PLAYERS: Final = 100
+OF_ALL: Final = (
+    "instance-killed",
+    "rolling-restart",
+    "postgres-killed",
+    "redis-killed",
+    "redis-cut-off",
+    "balancer-reset",
+)
+"""The faults of `bench all`; `bench chaos` has more."""
+QUICK_OF_ALL: Final = ("instance-killed", "redis-killed")
 
 
 @click.command()
-@click.option("--players", default=300, show_default=True, type=click.IntRange(2, 5_000))
+@click.option("--players", default=PLAYERS, show_default=True, type=click.IntRange(2, 5_000))
 @click.option("--room-size", default=8, show_default=True, type=click.IntRange(1, 200))
 @click.option(
     "--rate",
@@ -26,9 +50,11 @@ if TYPE_CHECKING:
 @click.option(
     "--faults", metavar="NAME,...", help="Only these; --faults list shows them.  [default: all]"
 )
-@click.option("--quick", is_flag=True, help="Shorter faults and fewer players.")
+@quick_option("Shorter faults and fewer players.")
 @settings_option("instances")
 @save_option
+@out_option
+@profile_option
 @as_json_option
 def chaos(
     *,
@@ -39,6 +65,8 @@ def chaos(
     quick: bool,
     server_settings: dict[str, str],
     save: Path | None,
+    out: Path | None,
+    profile: bool,
     as_json: bool,
 ) -> None:
     """Hurt a fleet under load in every way we know, and hold what it promised against what it did.
@@ -47,10 +75,7 @@ def chaos(
     extra tableforge[fleet], or those servers installed. Exits with 1 when a command that was acknowledged was lost,
     doubled or reordered, when a player missed an event, or never recovered.
     """
-    from tableforge.bench.chaos import Plan, run
     from tableforge.bench.faults import FAULTS
-    from tableforge.bench.machine import machine
-    from tableforge.ops.servers import scratch
 
     if faults == "list":
         click.echo("\n".join(f"{fault.name:20} {fault.what}" for fault in FAULTS))
@@ -61,24 +86,60 @@ def chaos(
         raise click.BadParameter(
             f"There is no fault {', '.join(sorted(unknown))}.", param_hint="--faults"
         )
+    with ordered(quick=quick, out=out, profile=profile) as order:
+        report = measured(
+            order,
+            names,
+            players=min(players, QUICK_PLAYERS) if quick else players,
+            room_size=room_size,
+            rate=rate,
+            server_settings=server_settings,
+        )
+    publish(report, report.text(), order=order, out=out, save=save, as_json=as_json)
+
+
+def measured(
+    order: "Order",
+    faults: Sequence[str],
+    *,
+    players: int,
+    room_size: int = 8,
+    rate: float = 0.5,
+    server_settings: Mapping[str, str] | None = None,
+) -> "Chaos":
+    """Do these faults to a fleet."""
+    from tableforge.bench import flame
+    from tableforge.bench.chaos import Plan, run
+    from tableforge.bench.machine import machine
+    from tableforge.ops.servers import scratch
+
     plan = Plan(
-        players=min(players, 100) if quick else players,
+        players=players,
         room_size=room_size,
         rate=rate,
-        calm=2.0 if quick else 5.0,
-        quick=quick,
-        faults=names,
+        calm=2.0 if order.quick else 5.0,
+        quick=order.quick,
+        faults=faults,
     )
+    command = f"tableforge bench chaos --players {players} --faults {','.join(faults)}"
     with scratch() as folder:
-        report = run(
+        return run(
             plan,
             folder,
             servers_of_a_fleet(),
-            settings=server_settings,
+            settings=server_settings or {},
             machine=machine(folder),
-            progress=lambda line: click.echo(line, err=True),
+            progress=order.say,
+            command=command + " --quick" * order.quick,
+            profiling=flame.environment(order.out, "chaos-instance") if order.profile else {},
         )
-    tell(report, report.text(), save=save, as_json=as_json)
+
+
+def section(order: "Order") -> "Section":
+    """The faults that matter most, for `bench all`; in a quick one, an instance and Redis are killed."""
+    if order.quick:
+        return measured(order, QUICK_OF_ALL, players=QUICK_PLAYERS // 2).section()
+    return measured(order, OF_ALL, players=PLAYERS).section()
 
 
 def servers_of_a_fleet() -> "Makers":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PAGES: Final = 200
 QUICK_PAGES: Final = 25
-AMOUNTS: Final = (30_000, 6_000, 300_000, 6_000)
+AMOUNTS: Final = (20_000, 4_000, 150_000, 4_000)
 """Rooms, users, assets and designs that are made up for `bench all`."""
 QUICK_AMOUNTS: Final = (2_000, 400, 10_000, 400)
 
