@@ -13,10 +13,10 @@ NPM := $(BIN)/python hatch_build.py npm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help packages setup run fleet web test test-web test-python quick guard soak bench peers fmt lint types floors gen check lock clean
+.PHONY: help packages setup run fleet web test test-web test-python quick guard soak bench bench-all bench-cache bench-load-scaling bench-docker bench-report peers fmt lint types floors gen check lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 $(INSTALLED): requirements.lock pyproject.toml hatch_build.py
 	@if [ -z "$(PYTHON)" ]; then echo "There is no Python 3.11 or newer on the PATH. Install one, or say PYTHON=/path/to/python3." >&2; exit 2; fi
@@ -59,8 +59,30 @@ guard: $(INSTALLED) ## has a command's path become slower than tests/guard/basel
 soak: web ## the long runs: fresh seeds, hundreds of kills
 	@CHROMIUM="$$(.ci/chromium)" $(BIN)/python -m pytest --soak
 
-bench: $(INSTALLED) ## a load run with its report: make bench BENCH="websocket --users 1000"
-	@$(BIN)/tableforge bench $(or $(BENCH),websocket)
+bench: web ## every bench in one report, or one: make bench BENCH="websocket --users 1000"
+	@$(BIN)/tableforge bench $(or $(BENCH),all)
+
+bench-all: web ## every bench in one report: make bench-all QUICK=1 for the short form
+	@$(BIN)/tableforge bench all $(if $(QUICK),--quick)
+
+bench-cache: web ## what a hit costs, and what is hit, with its report
+	@$(BIN)/tableforge bench cache --out bench-report/cache $(if $(QUICK),--quick)
+
+bench-load-scaling: web ## one instance and two, and how players are spread, with the report
+	@$(BIN)/tableforge bench scaling --out bench-report/scaling $(if $(QUICK),--quick)
+
+# A copy of the tree, so that the environment of this machine stays what it is.
+bench-docker: ## every bench in a container; without an engine: make bench-all
+	@engine=; for name in docker podman; do \
+		if "$$name" info >/dev/null 2>&1; then engine=$$name; break; fi; done; \
+	if [ -z "$$engine" ]; then \
+		echo "No container engine runs here: neither docker nor podman answers. Measure natively: make bench-all" >&2; exit 2; fi; \
+	mkdir -p bench-report; \
+	"$$engine" run --rm --volume "$(CURDIR):/source:ro" --volume "$(CURDIR)/bench-report:/report" python:3.13 sh -ec \
+		'git clone -q /source /tree && cd /tree && make bench BENCH="all --out /report $(if $(QUICK),--quick)"'
+
+bench-report: $(INSTALLED) ## print the targets of the last report, and write its page anew
+	@$(BIN)/tableforge bench report
 
 peers: $(INSTALLED) ## what `tableforge bench ... --against` measures against
 	@$(BIN)/python -m tests.peers.install

@@ -18,6 +18,7 @@ from pathlib import Path
 import tableforge
 from hatch_build import run_node
 from tableforge import config, telemetry
+from tableforge.bench.document import schema as report_schema
 from tableforge.errors import StartRefused, TableForgeError, Unavailable
 from tableforge.protocol.close_codes import CloseCode, ErrorCode, UnsubscribeCode
 from tableforge.protocol.schema import document
@@ -125,6 +126,7 @@ def pages() -> dict[str, str]:
         "settings.md": MARK + settings(),
         "metrics.md": MARK + telemetry.markdown(),
         "errors.md": MARK + errors(),
+        "bench-report.schema.json": json.dumps(report_schema(), indent=2) + "\n",
     }
 
 
