@@ -9,6 +9,7 @@ from tableforge.cli.benches import bench
 from tableforge.cli.conduct import Commands
 from tableforge.cli.fleets import fleet, proxy_config
 from tableforge.cli.keeping import backup, config, doctor, migrate, restore, verify
+from tableforge.cli.measuring_capacity import capacity
 from tableforge.cli.serving import demo, serve
 
 
@@ -36,5 +37,6 @@ for command in (
     fleet,
     proxy_config,
     bench,
+    capacity,
 ):
     main.add_command(command)
