@@ -83,6 +83,7 @@ def step(rate: float, delivered: float, *, server: float = 50, crowd: float = 50
         cpu_us=10.0,
         server_percent=server,
         crowd_percent=crowd,
+        crowd_waited_percent=0.0,
         missing=0,
         out_of_order=0,
         errors=0,
@@ -127,6 +128,12 @@ def test_where_the_load_side_was_the_limit_no_figure_of_the_server_is_published(
     bars = next(plot for plot in section.plots if plot.kind == "bars")
     assert [series.name for series in bars.series] == ["socketio"]
     assert "over 100000" in text_of(section)
+
+
+def test_a_crowd_that_is_late_without_being_busy_was_held_up_by_the_machine() -> None:
+    late = replace(CALM, lateness=Quantiles(1, 0.1, 2.0, 6.0, 9.0), server_percent=99)
+    assert (late.limit, late.is_the_servers) == ("the machine", False)
+    assert (CALM.limit, CALM.is_the_servers) == ("", True)
 
 
 def test_what_must_not_happen_to_us_is_told_at_any_speed() -> None:

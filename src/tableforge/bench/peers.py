@@ -48,7 +48,7 @@ KEPT_UP: Final = 0.95
 BUSY_PERCENT: Final = 90.0
 """Of a core: who takes more is what the rate was limited by."""
 LATE_MS: Final = 5.0
-"""A crowd whose sending is later than this at p99 was itself the bottleneck: half of the 10 ms that a delivery may take."""
+"""A crowd whose sending is later than this at p99 measures itself: half of the 10 ms that a delivery may take."""
 ARRIVAL_SECONDS: Final = 20.0
 
 
@@ -137,6 +137,8 @@ class Step:
     """The server's, for each delivery, the mover's own included."""
     server_percent: float
     crowd_percent: float
+    crowd_waited_percent: float
+    """Of the time, while other programs had its core."""
     missing: int
     out_of_order: int
     errors: int
@@ -148,16 +150,19 @@ class Step:
         return not self.missing and self.delivered_per_second >= KEPT_UP * self.due_per_second
 
     @property
-    def crowd_was_busy(self) -> bool:
-        """Whether the load side itself was too slow for this to be the server's figure."""
-        return self.crowd_percent > BUSY_PERCENT or self.lateness.p99_ms > LATE_MS
+    def limit(self) -> str:
+        """Who was at the end of their strength: "load side"; "the machine", where something held the crowd up that was not
+        its own work; "server"; or nobody."""
+        if self.crowd_percent > BUSY_PERCENT:
+            return "load side"
+        if self.lateness.p99_ms > LATE_MS:
+            return "the machine"
+        return "server" if self.server_percent > BUSY_PERCENT else ""
 
     @property
-    def limit(self) -> str:
-        """Who was at the end of their strength: "server", "load side", or nobody."""
-        if self.crowd_was_busy:
-            return "load side"
-        return "server" if self.server_percent > BUSY_PERCENT else ""
+    def is_the_servers(self) -> bool:
+        """Whether the figures say something of the server, and not of who measured it."""
+        return self.limit in ("", "server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +338,7 @@ async def climb(
         say(
             f"{found.delivered_per_second:.0f} deliveries a second, p95 {found.latency.p95_ms:.1f} ms,"
             f" {found.cpu_us:.1f} us CPU each; server {found.server_percent:.0f} % of a core,"
-            f" load side {found.crowd_percent:.0f} %"
+            f" load side {found.crowd_percent:.0f} %, and {found.crowd_waited_percent:.0f} % held up"
         )
         steps.append(found)
         if not found.kept_up:
@@ -345,13 +350,14 @@ async def climb(
 async def step(crowd: Crowd, served: Served, rate: float, room_size: int) -> Step:
     """Make all the moves that the crowd was last asked for, and wait for what comes of them."""
     with _uncollected():
-        cpu, own = served.cpu_seconds(), time.process_time()
+        cpu, own, waited = served.cpu_seconds(), time.process_time(), _waited_seconds()
         await crowd.play(crowd.total)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ARRIVAL_SECONDS):
                 await crowd.settle()
         took = time.monotonic() - crowd.due(0)
         cpu, own = served.cpu_seconds() - cpu, time.process_time() - own
+        waited = _waited_seconds() - waited
     seen = crowd.seen
     return Step(
         due_per_second=rate * room_size,
@@ -361,11 +367,17 @@ async def step(crowd: Crowd, served: Served, rate: float, room_size: int) -> Ste
         cpu_us=cpu * 1_000_000 / max(1, seen.delivered),
         server_percent=100 * cpu / took,
         crowd_percent=100 * own / took,
+        crowd_waited_percent=100 * waited / took,
         missing=crowd.total * room_size - seen.delivered,
         out_of_order=seen.out_of_order,
         errors=seen.errors,
         first_error=seen.first_error,
     )
+
+
+def _waited_seconds() -> float:
+    """How long this process was ready to run and did not, as the kernel counts it."""
+    return int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9
 
 
 @contextlib.contextmanager

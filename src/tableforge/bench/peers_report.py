@@ -16,7 +16,8 @@ NOTES: Final = (
     "The same work for all: every user in a room of that size moves a piece at moments fixed before, all members are told and"
     " the mover is answered; latency is that of the others, from when the move was due. Frames are as long as ours.",
     "CPU is that of all processes of a server, Redis included, each on the one core that the others had too. The load is on"
-    " the other core; where it was the limit, what was delivered is no figure of the server, and is marked so.",
+    " the other core; where it was the limit, or other programs on the machine held it up, what was delivered is no figure"
+    " of the server, and is marked so.",
     "Only TableForge writes to disk before anybody hears of a move.",
 )
 
@@ -147,7 +148,7 @@ def _row(one: Standing, ours: Standing) -> tuple[str, ...]:
     spread = f" ({low:.0f}-{high:.0f})" if len(most) > 1 else ""
     mine, theirs = ours.saturation(), one.saturation()
     busiest = most[len(most) // 2]
-    late = " (late load)" if calm.crowd_was_busy else ""
+    late = "" if calm.is_the_servers else " (late load)"
     return (
         one.title,
         rounded(one.cpu_us()),
@@ -173,7 +174,7 @@ def _plots(found: Found) -> Iterator[Plot]:
                         step.latency.p95_ms if value == "p95" else step.cpu_us,
                     )
                     for step in one.rounds[len(one.rounds) // 2]
-                    if not step.crowd_was_busy
+                    if step.is_the_servers
                 ),
                 "peer" if number else "measured",
             )
@@ -210,5 +211,5 @@ def _plots(found: Found) -> Iterator[Plot]:
             if one.saturation()
         ),
         labels=tuple(one.title for one in found.standings),
-        note="Who has no bar was not measured to the end: the load side was the limit.",
+        note="Who has no bar was not measured to the end: the load side or the machine was the limit.",
     )
