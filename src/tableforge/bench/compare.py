@@ -74,6 +74,7 @@ class Comparison:
         return [
             f"{one.name}: {one.before:.4g} to {one.after:.4g} {one.unit}, {one.times:.2f} times as slow"
             for one in self.those(Change.SLOWER)
+            if not one.name.startswith(MACHINE)
         ] + list(self.broken)
 
 

@@ -5,11 +5,14 @@ import platform
 import sqlite3
 import subprocess
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
+from time import thread_time
 
 from tableforge.database.disks import file_system
 
 PACKAGES = ("uvicorn", "uvloop", "httptools", "websockets", "msgspec", "litestar")
+LOOPS = 5
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -26,6 +29,17 @@ def machine(folder: Path) -> dict[str, str]:
         "load": " ".join(f"{value:.2f}" for value in os.getloadavg()),
         **{name: version(name) for name in PACKAGES},
     }
+
+
+def loop_ms() -> float:
+    """Milliseconds of the processor that a fixed piece of work takes, the best of a few: how fast the machine is now."""
+    best = inf
+    for _ in range(LOOPS):
+        began = thread_time()
+        table = {str(number): number for number in range(20_000)}
+        assert sum(table[str(number)] for number in range(0, 20_000, 7)) > 0
+        best = min(best, thread_time() - began)
+    return best * 1000
 
 
 def processor() -> str:

@@ -9,21 +9,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tableforge.bench.compare import MACHINE
 from tableforge.bench.document import (
     REPORT_HTML,
     REPORT_JSON,
     Document,
     Kpi,
+    Sample,
     Section,
+    Table,
     Verdict,
     written,
 )
-from tableforge.bench.machine import commit, machine
+from tableforge.bench.machine import commit, loop_ms, machine
 from tableforge.bench.page import html_of
 from tableforge.bench.targets import CONTRACT
 from tableforge.bench.websocket import PERSISTENT_TEMPORARY
 from tableforge.errors import TableForgeError, Unavailable
 
+ROUNDS_OF_SPEED: Final = 5
 DONE, MISSED, NOTHING_MEASURED = 0, 1, 2
 QUICK_NOTE: Final = "A quick run: short and small. Its figures show that all of it works, not what the machine can do."
 PROFILED_NOTE: Final = (
@@ -57,17 +61,21 @@ class Bench(NamedTuple):
 def run(benches: Sequence[Bench], order: Order, *, command: str, folder: Path) -> Document:
     """Measure all of them; `folder` is on the disk that their data lie on. Never raises TableForgeError."""
     sections = []
+    speeds = [loop_ms()]
     for number, bench in enumerate(benches):
         order.told("benches", number, len(benches))
         began = time.monotonic()
         try:
             found = bench.measure(order)
         except TableForgeError as error:
-            found = unmeasured(bench, error)
+            found = unmeasured(bench, error.detail)
+        except OSError as error:
+            found = unmeasured(bench, f"{type(error).__name__}: {error}")
         took = f"{bench.name} took {time.monotonic() - began:.0f} s."
         sections.append(replace(found, notes=(*found.notes, took)))
+        speeds.append(loop_ms())
     order.told("benches", len(benches), len(benches))
-    return document(sections, command=command, folder=folder, order=order)
+    return document(sections, command=command, folder=folder, order=order, speeds=speeds)
 
 
 def data_folder() -> Path:
@@ -75,8 +83,16 @@ def data_folder() -> Path:
     return PERSISTENT_TEMPORARY if PERSISTENT_TEMPORARY.is_dir() else Path(tempfile.gettempdir())
 
 
-def document(sections: Sequence[Section], *, command: str, folder: Path, order: Order) -> Document:
-    """What was found, with what it must be read with."""
+def document(
+    sections: Sequence[Section],
+    *,
+    command: str,
+    folder: Path,
+    order: Order,
+    speeds: Sequence[float] = (),
+) -> Document:
+    """What was found, with what it must be read with; `speeds` is how fast the machine was between the benches, else now."""
+    found = (*speeds, *(loop_ms() for _ in range(ROUNDS_OF_SPEED - len(speeds))))
     notes = (QUICK_NOTE,) * order.quick + (PROFILED_NOTE,) * order.profile
     return Document(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,13 +101,32 @@ def document(sections: Sequence[Section], *, command: str, folder: Path, order: 
         machine=machine(folder),
         command=command,
         quick=order.quick,
-        sections=tuple(replace(one, notes=(*notes, *one.notes)) for one in sections),
+        sections=(
+            *(replace(one, notes=(*notes, *one.notes)) for one in sections),
+            the_machine(found),
+        ),
     )
 
 
-def unmeasured(bench: Bench, error: TableForgeError) -> Section:
+def the_machine(speeds: Sequence[float]) -> Section:
+    """How fast the machine itself was: `compare` forgives as much to all else."""
+    return Section(
+        bench="machine",
+        title="The machine itself",
+        command="",
+        samples=(Sample(f"{MACHINE}loop", "ms of CPU", "lower", tuple(speeds), band=0.1),),
+        tables=(
+            Table(
+                "A fixed piece of work in Python, between the benches",
+                ("ms of CPU",),
+                tuple((f"{one:.2f}",) for one in speeds),
+            ),
+        ),
+    )
+
+
+def unmeasured(bench: Bench, why: str) -> Section:
     """A bench that could not be run: all that it ought to show is not measured, for this reason."""
-    why = " ".join(part for part in (error.what, error.why, error.mend) if part)
     command = f"tableforge bench {bench.name}"
     return Section(
         bench=bench.name,
