@@ -92,7 +92,8 @@ def test_what_was_written_is_read_and_obeys_the_schema(tmp_path: Path) -> None:
 
 
 def test_the_manual_has_the_schema() -> None:
-    assert json.loads(SCHEMA.read_text("utf-8")) == schema(), "run `make gen` and commit it"
+    now = json.loads(json.dumps(schema()))
+    assert json.loads(SCHEMA.read_text("utf-8")) == now, "run `make gen` and commit it"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"schema": 2}', b"\xff", b'{"schema": 1}'])
