@@ -35,7 +35,12 @@ from tableforge.bench.process import (
     two_cores,
 )
 from tableforge.bench.targets import API_P95
-from tableforge.bench.websocket import NO_LIMITS, PERSISTENT_TEMPORARY, SPARE_FILES
+from tableforge.bench.websocket import (
+    NO_LIMITS,
+    NOT_PROFILED,
+    PERSISTENT_TEMPORARY,
+    SPARE_FILES,
+)
 from tableforge.config import without_secrets
 from tableforge.errors import Unavailable
 from tableforge.protocol.rest_client import RestClient
@@ -48,6 +53,8 @@ PEER_MISSING: Final = "FastAPI is not installed. Install it beside TableForge: p
 
 Kind = Literal["cached", "uncached"]
 KINDS: Final[tuple[Kind, ...]] = ("cached", "uncached")
+CONNECTIONS: Final = 100
+ANOTHER_LOAD: Final = "it is for 100 connections"
 PACE: Final = 0.6
 """Which part of what a server gives at most is asked for where latency is measured from due moments."""
 STRIDE: Final = 3
@@ -74,7 +81,7 @@ TIMES_UNCACHED: Final = Target(
 class Plan:
     """What to do. `seconds` of each round and way of asking; `settings` are the server's, over those without limits."""
 
-    connections: int = 100
+    connections: int = CONNECTIONS
     seconds: float = 2.0
     rounds: int = 3
     rooms: int = 10_000
@@ -159,16 +166,21 @@ class Report:
         return next((one.invalid for one in self.rounds if one.invalid), "")
 
     @property
-    def failed(self) -> bool:
-        """Whether an answer was no good, or the contract's target was missed."""
-        return bool(self.errors) or self.section().missed
+    def broken(self) -> tuple[str, ...]:
+        """What must not be at any speed."""
+        first = next(
+            (one.first_error for one in self.rounds if one.server == OURS and one.errors), ""
+        )
+        return (f"{self.errors} requests had no good answer; the first: {first}",) * bool(
+            self.errors
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values."""
         plain: dict[str, Any] = asdict(self)
         plain["plan"]["folder"] = str(self.plan.folder or "")
         plain["plan"]["settings"] = without_secrets(self.plan.settings)
-        return {"bench": "api", **plain, "failed": self.failed}
+        return {"bench": "api", **plain, "failed": bool(self.broken)}
 
     # What it says
 
@@ -177,12 +189,14 @@ class Report:
         command, invalid = self.plan.command, self.invalid
         p95 = {kind: middle([one.latency.p95_ms for one in self.of(OURS, kind)]) for kind in KINDS}
         worst = max(p95.values())
+        unusual = "" if self.plan.connections == CONNECTIONS else ANOTHER_LOAD
         for target, value in (
             (API_P95, worst),
             (P95_CACHED, p95["cached"]),
             (P95_UNCACHED, p95["uncached"]),
         ):
-            yield target.judged(None if invalid else value, command, invalid)
+            why = invalid or unusual
+            yield target.judged(None if why else value, command, why)
         for target, kind in ((TIMES_CACHED, KINDS[0]), (TIMES_UNCACHED, KINDS[1])):
             why = invalid or ("" if self.peer else PEER_MISSING)
             yield target.judged(None if why else self.times(kind), command, why)
@@ -304,6 +318,7 @@ class Report:
                 "memory_bytes": dict(self.memory_bytes),
             },
             invalid=self.invalid,
+            broken=self.broken,
         )
 
     def text(self) -> str:
@@ -358,9 +373,16 @@ def _row(rounds: Sequence[Round]) -> tuple[str, ...]:
 
 
 def run(
-    plan: Plan, *, fill: Callable[[Path, int], None], progress: Callable[[str], None]
+    plan: Plan,
+    *,
+    fill: Callable[[Path, int], None],
+    progress: Callable[[str], None],
+    profiling: Mapping[str, str] = NOT_PROFILED,
 ) -> Report:
-    """Measure; raises Unavailable when a server does not start. `fill` puts so many rooms into a data folder."""
+    """Measure; raises Unavailable when a server does not start. `fill` puts so many rooms into a data folder.
+
+    `profiling` goes into our server's environment besides the settings.
+    """
     allow_open_files(plan.connections + SPARE_FILES)
     parent = plan.folder or (PERSISTENT_TEMPORARY if PERSISTENT_TEMPORARY.is_dir() else None)
     folder = Path(tempfile.mkdtemp(prefix="tableforge-bench-", dir=parent))
@@ -370,7 +392,7 @@ def run(
         progress(f"Making {plan.rooms} rooms ...")
         fill(folder / "data", plan.rooms)
         with pinned_to(own_core), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            measurement = _Run(plan, folder, server_core, progress)
+            measurement = _Run(plan, folder, server_core, progress, profiling)
             return runner.run(measurement.whole(described, "a core each" if cores else "one core"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -425,12 +447,18 @@ class _Run:
     """One measurement."""
 
     def __init__(
-        self, plan: Plan, folder: Path, core: int | None, progress: Callable[[str], None]
+        self,
+        plan: Plan,
+        folder: Path,
+        core: int | None,
+        progress: Callable[[str], None],
+        profiling: Mapping[str, str],
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._core = core
         self._progress = progress
+        self._profiling = profiling
         self._admin = secrets.token_hex(32)
 
     async def whole(self, described: Mapping[str, str], cores: str) -> Report:
@@ -461,7 +489,12 @@ class _Run:
             "tableforge",
             ["serve"],
             folder=self._folder,
-            environment={**environment, "ADMIN_TOKEN": self._admin, **self._plan.settings},
+            environment={
+                **environment,
+                **self._profiling,
+                "ADMIN_TOKEN": self._admin,
+                **self._plan.settings,
+            },
             core=self._core,
             marker="http://",
         )

@@ -74,11 +74,11 @@ class Crowd:
         make: "Callable[[Crowd, Seat, tuple[str, int]], Player] | None" = None,
         named_from: int = 0,
     ) -> None:
-        self.period = 1.0 / rate
         self.named_from = named_from
-        self.first = warm_up * len(seats)
-        self.total = self.first + rounds * len(seats)
-        self.seen = Seen(array("Q", bytes(8 * self.total)))
+        self._table_size = len(seats) // len({seat.room for seat in seats})
+        self.period, self.first, self.total, self.seen = _asked_for(
+            len(seats), rate, warm_up, rounds
+        )
         # A round is every player's move once, at a moment of the period that is drawn once.
         chance = SystemRandom()
         self.players = [
@@ -88,23 +88,32 @@ class Crowd:
         chance.shuffle(self.players)
         for number, player in enumerate(self.players):
             player.number = number
-        self._phases = sorted(chance.random() * self.period for _ in seats)
+        self._phases = sorted(chance.random() for _ in seats)
         self._began = 0.0
         self._next = 0
         self._reached = asyncio.Event()
         self._wanted = 0
-        table_size = len(seats) // len({seat.room for seat in seats})
-        self._deliveries = rounds * len(seats) * table_size
         self._complete = asyncio.Event()
         self.closing = False
+
+    def again(self, *, rate: float, warm_up: int, rounds: int) -> None:
+        """Begin another measurement on the same connections, once all of the one before has settled."""
+        self.named_from += self.total
+        self.period, self.first, self.total, self.seen = _asked_for(
+            len(self.players), rate, warm_up, rounds
+        )
+        for player in self.players:
+            player.counts_for(self.seen)
+        self._began, self._next = 0.0, 0
+        self._complete.clear()
 
     def due(self, move: int) -> float:
         """When a move is due."""
         turn, player = divmod(move, len(self.players))
-        return self._began + turn * self.period + self._phases[player]
+        return self._began + (turn + self._phases[player]) * self.period
 
-    async def sit_down(self) -> None:
-        """Connect everybody and let them listen to their rooms; raises Unavailable when that fails."""
+    async def sit_down(self, seated: Callable[[int], None] = lambda count: None) -> None:
+        """Connect everybody and let them listen to their rooms, telling how many are; raises Unavailable when that fails."""
         for at in range(0, len(self.players), CONNECTING_AT_ONCE):
             few = self.players[at : at + CONNECTING_AT_ONCE]
             try:
@@ -117,6 +126,7 @@ class Crowd:
                     f"The players could not connect: {self.seen.first_error or error!r}.",
                     "Look at the server's log.",
                 ) from error
+            seated(at + len(few))
 
     async def play(self, upto: int) -> None:
         """Make all moves before number `upto` when they are due, and return when the last is sent."""
@@ -139,7 +149,8 @@ class Crowd:
     def look_whether_complete(self) -> None:
         """Called after each arrival: whether it was the last of the measured ones."""
         seen = self.seen
-        if seen.delivered == self._deliveries and len(seen.replies) == self.total - self.first:
+        moves = self.total - self.first
+        if seen.delivered == moves * self._table_size and len(seen.replies) == moves:
             self._complete.set()
 
     def leave(self) -> None:
@@ -162,6 +173,14 @@ class Crowd:
         self._reached.set()
 
 
+def _asked_for(
+    players: int, rate: float, warm_up: int, rounds: int
+) -> tuple[float, int, int, Seen]:
+    """The period, the first move that counts, how many there are, and what is counted."""
+    total = (warm_up + rounds) * players
+    return 1.0 / rate, warm_up * players, total, Seen(array("Q", bytes(8 * total)))
+
+
 class Player(Wire):
     """One connection; `listening` from the subscribe reply until it is gone."""
 
@@ -177,6 +196,10 @@ class Player(Wire):
         self._epoch = ""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def counts_for(self, seen: Seen) -> None:
+        """Count there from now on."""
+        self._seen = seen
 
     def move(self, number: int) -> None:
         """Send the move with this number."""

@@ -63,17 +63,29 @@ class Floor:
     fan_out: FanOut
 
 
-async def floor(folder: Path, *, core: int | None, group: int, rate: float, groups: int) -> Floor:
-    """Measure the floor in some seconds: `rate` messages a second in all, over `groups` groups of `group`."""
+async def floor(
+    folder: Path, *, core: int | None, group: int, rate: float, groups: int, part: float = 1.0
+) -> Floor:
+    """Measure the floor in some seconds: `rate` messages a second in all, over `groups` groups of `group`.
+
+    `part` is which part of the usual time to take.
+    """
     return Floor(
-        commit=commits(folder, 1),
-        commit_of_ten=commits(folder, 10),
-        echo=await echoes(folder, core=core),
-        fan_out=await fan_out(folder, core=core, group=group, rate=rate, groups=groups),
+        commit=commits(folder, 1, part * COMMIT_SECONDS),
+        commit_of_ten=commits(folder, 10, part * COMMIT_SECONDS),
+        echo=await echoes(folder, core=core, seconds=part * ECHO_SECONDS),
+        fan_out=await fan_out(
+            folder,
+            core=core,
+            group=group,
+            rate=rate,
+            groups=groups,
+            seconds=part * FAN_OUT_SECONDS,
+        ),
     )
 
 
-def commits(folder: Path, rows: int) -> Commits:
+def commits(folder: Path, rows: int, seconds: float = COMMIT_SECONDS) -> Commits:
     """Commit this many rows at a time, with the server's settings, on the server's disk."""
     path = folder / "floor.sqlite3"
     data = bytes(ROW_BYTES)
@@ -83,7 +95,7 @@ def commits(folder: Path, rows: int) -> Commits:
         for statement in LIKE_THE_SERVER:
             connection.execute(statement)
         cpu, began = time.process_time(), time.monotonic()
-        while time.monotonic() - began < COMMIT_SECONDS:
+        while time.monotonic() - began < seconds:
             start = time.perf_counter_ns()
             connection.execute("BEGIN IMMEDIATE")
             batch = [(row, number, data) for row in range(rows)]
@@ -145,7 +157,7 @@ def echoing(group: int, folder: Path, core: int | None) -> Iterator[MeasuredProc
         yield child
 
 
-async def echoes(folder: Path, *, core: int | None) -> FanOut:
+async def echoes(folder: Path, *, core: int | None, seconds: float = ECHO_SECONDS) -> FanOut:
     """One message after the other over one connection."""
     taken = array("Q")
     loop = asyncio.get_running_loop()
@@ -165,23 +177,29 @@ async def echoes(folder: Path, *, core: int | None) -> FanOut:
         )
         await receiver.greeted
         cpu, began = child.cpu_seconds(), time.monotonic()
-        until = began + ECHO_SECONDS
+        until = began + seconds
         receiver.send()
-        async with asyncio.timeout(ECHO_SECONDS + ARRIVAL_SECONDS):
+        async with asyncio.timeout(seconds + ARRIVAL_SECONDS):
             await done.wait()
-        seconds = time.monotonic() - began
+        took = time.monotonic() - began
         cpu = child.cpu_seconds() - cpu
         transport.close()
-    return FanOut(1, len(taken) / seconds, quantiles(taken), cpu * 1_000_000 / len(taken))
+    return FanOut(1, len(taken) / took, quantiles(taken), cpu * 1_000_000 / len(taken))
 
 
 async def fan_out(
-    folder: Path, *, core: int | None, group: int, rate: float, groups: int
+    folder: Path,
+    *,
+    core: int | None,
+    group: int,
+    rate: float,
+    groups: int,
+    seconds: float = FAN_OUT_SECONDS,
 ) -> FanOut:
     """Messages at an even rate, each to all of a group."""
     taken = array("Q")
     loop = asyncio.get_running_loop()
-    total = max(1, int(rate * FAN_OUT_SECONDS))
+    total = max(1, int(rate * seconds))
     sent = 0
     done = asyncio.Event()
 
@@ -208,7 +226,7 @@ async def fan_out(
             await asyncio.gather(*(receiver.greeted for receiver in receivers))
         cpu, began = child.cpu_seconds(), time.monotonic()
         with ticking(TICK_MICROSECONDS, tick):
-            async with asyncio.timeout(FAN_OUT_SECONDS + ARRIVAL_SECONDS):
+            async with asyncio.timeout(seconds + ARRIVAL_SECONDS):
                 await done.wait()
         cpu = child.cpu_seconds() - cpu
         for receiver in receivers:

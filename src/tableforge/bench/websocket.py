@@ -1,19 +1,25 @@
-"""`tableforge bench websocket`: how long a durable move takes to reach every member, and what the server pays for it."""
+"""`tableforge bench websocket`: how long a durable move takes to reach every member, and what the server pays for it.
+
+The same connections are used for all of it: the load that was asked for, in several rounds, then rising rates up to where
+the server or the crowd is at its end.
+"""
 
 import asyncio
 import gc
 import shutil
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import uvloop
 
 from tableforge.bench.crowd import Crowd, Seen
-from tableforge.bench.figures import Audit, Figures, Plan, Report
+from tableforge.bench.figures import Audit, Figures, Plan, Spent
 from tableforge.bench.floor import Floor, floor
-from tableforge.bench.latency import quantiles
+from tableforge.bench.latency import distribution, quantiles
 from tableforge.bench.machine import commit, machine
 from tableforge.bench.process import (
     MeasuredProcess,
@@ -23,11 +29,28 @@ from tableforge.bench.process import (
     pinned_to,
     two_cores,
 )
-from tableforge.bench.tables import history, lay
+from tableforge.bench.report import Idle, Report
+from tableforge.bench.tables import Seat, history, lay
 from tableforge.errors import Unavailable
 from tableforge.protocol.rest_client import RestClient
 
 SPARE_FILES = 64
+RATES: Final = (1000, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000, 14_000)
+QUICK_RATES: Final = (1000, 3000, 6000, 9000)
+"""Moves a second in all."""
+HALVINGS: Final = 2
+"""How often the knee is looked for between the last rate that was well and the first that was not."""
+STEP_SECONDS: Final = (4.0, 1.0)
+"""Of each rate of the sweep, and in a quick run."""
+STEP_WARM_SECONDS: Final = (1.0, 0.3)
+GIVEN_UP_MS: Final = 50.0
+"""A sweep ends where delivery takes so long."""
+OVERLOAD: Final = 10
+OVERLOAD_SECONDS: Final = 2.0
+QUICK_FLOOR: Final = 0.2
+LOOKS: Final = 5
+"""How often memory is looked at while everybody connects."""
+NOT_PROFILED: Final[Mapping[str, str]] = {}
 NO_LIMITS = {
     "LIMIT_COMMANDS": "0",
     "LIMIT_LIVE": "0",
@@ -39,8 +62,17 @@ PERSISTENT_TEMPORARY = Path("/var/tmp")  # noqa: S108 - a folder of our own is m
 """Lies on a disk where /tmp may be memory."""
 
 
-def run(plan: Plan, *, command: str, progress: Callable[[str], None]) -> Report:
-    """Measure; raises Unavailable when the server does not start or nobody can connect."""
+def run(
+    plan: Plan,
+    *,
+    command: str,
+    progress: Callable[[str], None],
+    profiling: Mapping[str, str] = NOT_PROFILED,
+) -> Report:
+    """Measure; raises Unavailable when the server does not start or nobody can connect.
+
+    `profiling` goes into the server's environment besides the settings.
+    """
     allow_open_files(plan.users + SPARE_FILES)
     parent = plan.folder or (PERSISTENT_TEMPORARY if PERSISTENT_TEMPORARY.is_dir() else None)
     folder = Path(tempfile.mkdtemp(prefix="tableforge-bench-", dir=parent))
@@ -50,7 +82,7 @@ def run(plan: Plan, *, command: str, progress: Callable[[str], None]) -> Report:
     try:
         with pinned_to(own_core), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(
-                Run(plan, folder, server_core, progress).whole(
+                Run(plan, folder, server_core, progress, profiling).whole(
                     command,
                     described,
                     "one for the server, one for the crowd" if cores else "one for both",
@@ -60,16 +92,35 @@ def run(plan: Plan, *, command: str, progress: Callable[[str], None]) -> Report:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Loaded(NamedTuple):
+    """What the load found out, in the order in which it was found."""
+
+    idle: tuple[Idle, ...]
+    memory: Memory
+    rounds: tuple[Figures, ...]
+    together: Figures
+    steps: tuple[Figures, ...]
+    overload: Figures | None
+    audit: Audit
+
+
 class Run:
     """One measurement."""
 
     def __init__(
-        self, plan: Plan, folder: Path, core: int | None, progress: Callable[[str], None]
+        self,
+        plan: Plan,
+        folder: Path,
+        core: int | None,
+        progress: Callable[[str], None],
+        profiling: Mapping[str, str],
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._core = core
         self._progress = progress
+        self._profiling = profiling
+        self._acknowledged = array("Q")
 
     async def whole(self, command: str, described: Mapping[str, str], cores: str) -> Report:
         """Floor, load, floor."""
@@ -79,13 +130,28 @@ class Run:
             "tableforge",
             ["serve"],
             folder=self._folder,
-            environment={**settings, **self._plan.settings},
+            environment={**settings, **self._profiling, **self._plan.settings},
             core=self._core,
             marker="http://",
         ) as server:
-            figures = await self._load(server)
+            found = await self._load(server)
         after = await self._floor()
-        return Report(command, commit(), described, self._plan, cores, before, figures, after)
+        return Report(
+            command=command,
+            commit=commit(),
+            machine=described,
+            plan=self._plan,
+            cores=cores,
+            floor_before=before,
+            floor_after=after,
+            idle=found.idle,
+            memory=found.memory,
+            rounds=found.rounds,
+            figures=found.together,
+            steps=found.steps,
+            overload=found.overload,
+            audit=found.audit,
+        )
 
     async def _floor(self) -> Floor:
         self._progress("Measuring what the machine can do at best ...")
@@ -96,7 +162,8 @@ class Run:
                 core=self._core,
                 group=plan.room_size,
                 groups=max(1, plan.users // plan.room_size),
-                rate=plan.users * plan.rate,
+                rate=plan.moves_a_second,
+                part=QUICK_FLOOR if plan.quick else 1.0,
             )
         except TimeoutError as error:
             raise Unavailable(
@@ -105,62 +172,130 @@ class Run:
                 "Stop what else runs on it, or measure with a lower rate.",
             ) from error
 
-    async def _load(self, server: MeasuredProcess) -> Figures:
+    async def _load(self, server: MeasuredProcess) -> Loaded:
         plan, say = self._plan, self._progress
-        caller = RestClient(server.address)
-
-        def seated(number: int) -> None:
-            if number % 200 == 0 or number == plan.users:
-                say(f"{number} of {plan.users} users have a seat and a piece.")
-
         say(f"Server {server.pid} serves at {server.address}")
-        seats = lay(caller, users=plan.users, room_size=plan.room_size, progress=seated)
+        caller = RestClient(server.address)
+        seats = self._lay(caller)
         caller.close()
         crowd = Crowd(
             [(caller.host, caller.port)],
             seats,
             rate=plan.rate,
             warm_up=round(plan.warm_up_seconds * plan.rate),
-            rounds=plan.rounds,
+            rounds=plan.rounds_of_each,
         )
-        await crowd.sit_down()
-        connected = server.memory()
+        idle = await self._seated(crowd, server)
         gc.collect()
         gc.freeze()
         gc.disable()
-        say(f"All are connected. {plan.seconds:g} s at {plan.users * plan.rate:g} moves a second.")
-        await crowd.play(crowd.first)
-        before = Meter(server)
-        await crowd.play(crowd.total)
-        complete = await crowd.settle()
-        spent = Meter(server).since(before)
-        memory = server.memory()
-        gc.enable()
-        if not complete:
-            say("Some moves never arrived.")
+        try:
+            rounds, heard = [], []
+            for number in range(plan.repeats):
+                say(
+                    f"Round {number + 1} of {plan.repeats}: {plan.seconds / plan.repeats:.3g} s"
+                    f" at {plan.moves_a_second:g} moves a second"
+                )
+                if number:
+                    crowd.again(rate=plan.rate, warm_up=0, rounds=plan.rounds_of_each)
+                rounds.append(await self._play(crowd, server, plan.moves_a_second))
+                heard.append(crowd.seen)
+            memory = server.memory()
+            steps = await self._sweep(crowd, server) if plan.sweep else []
+            overload = await self._overload(crowd, server, steps) if plan.overload else None
+        finally:
+            gc.enable()
         say("Reading the log back ...")
         caller = RestClient(server.address)
         one_a_room = {seat.room: seat for seat in seats}.values()
-        audit = audited(crowd.seen.acknowledged, (history(caller, seat) for seat in one_a_room))
+        audit = audited(self._acknowledged, (history(caller, seat) for seat in one_a_room))
         caller.close()
         crowd.leave()
-        return _figures(plan, crowd, spent, memory, connected, audit)
+        together = _figures(
+            plan.moves_a_second, plan.room_size, heard, [one.spent for one in rounds]
+        )
+        return Loaded(idle, memory, tuple(rounds), together, tuple(steps), overload, audit)
+
+    def _lay(self, caller: RestClient) -> list[Seat]:
+        plan = self._plan
+
+        def seated(number: int) -> None:
+            if number % 200 == 0 or number == plan.users:
+                self._progress(f"{number} of {plan.users} users have a seat and a piece.")
+
+        return lay(caller, users=plan.users, room_size=plan.room_size, progress=seated)
+
+    async def _seated(self, crowd: Crowd, server: MeasuredProcess) -> tuple[Idle, ...]:
+        """Connect everybody, with a look at the server's memory now and then."""
+        every = self._plan.users // LOOKS
+        idle = [Idle(0, server.memory().proportional_bytes)]
+
+        def look(count: int) -> None:
+            if count - idle[-1].users >= every or count == self._plan.users:
+                idle.append(Idle(count, server.memory().proportional_bytes))
+
+        await crowd.sit_down(look)
+        return tuple(idle)
+
+    async def _play(self, crowd: Crowd, server: MeasuredProcess, rate: float) -> Figures:
+        """All moves that the crowd was last asked for."""
+        await crowd.play(crowd.first)
+        before = clocks(server)
+        await crowd.play(crowd.total)
+        if not await crowd.settle():
+            self._progress("Some moves never arrived.")
+        spent = Spent(*(now - then for now, then in zip(clocks(server), before, strict=True)))
+        self._acknowledged.extend(crowd.seen.acknowledged)
+        return _figures(rate, self._plan.room_size, [crowd.seen], [spent])
+
+    async def _sweep(self, crowd: Crowd, server: MeasuredProcess) -> list[Figures]:
+        """Rising rates until one is too much; then between the last that was well and the first that was not."""
+        quick = self._plan.quick
+        steps: list[Figures] = []
+        for rate in QUICK_RATES if quick else RATES:
+            steps.append(await self._step(crowd, server, rate))
+            last = steps[-1]
+            if last.invalid or not last.clean or last.others.p95_ms > GIVEN_UP_MS:
+                break
+        for _ in range(0 if quick else HALVINGS):
+            if not steps[-1].clean:
+                break
+            well = max((one.rate for one in steps if one.well), default=0.0)
+            ill = min((one.rate for one in steps if one.rate > well), default=0.0)
+            if not well or ill - well < RATES[0] / 2:
+                break
+            steps.append(await self._step(crowd, server, (well + ill) / 2))
+        return sorted(steps, key=lambda one: one.rate)
+
+    async def _step(self, crowd: Crowd, server: MeasuredProcess, rate: float) -> Figures:
+        self._progress(f"Sweep: {rate:.0f} moves a second")
+        each = rate / self._plan.users
+        quick = self._plan.quick
+        crowd.again(
+            rate=each,
+            warm_up=max(1, round(STEP_WARM_SECONDS[quick] * each)),
+            rounds=max(1, round(STEP_SECONDS[quick] * each)),
+        )
+        return await self._play(crowd, server, rate)
+
+    async def _overload(
+        self, crowd: Crowd, server: MeasuredProcess, steps: Sequence[Figures]
+    ) -> Figures | None:
+        """Ten times the most that was well; None where nothing was, or a step before never came to its end."""
+        well = max((one.rate for one in steps if one.well), default=0.0)
+        if not well or not all(one.clean for one in steps):
+            return None
+        rate = OVERLOAD * well
+        self._progress(f"Overload: {rate:.0f} moves a second are due")
+        each = rate / self._plan.users
+        crowd.again(rate=each, warm_up=0, rounds=max(1, round(OVERLOAD_SECONDS * each)))
+        return await self._play(crowd, server, rate)
 
 
-class Meter:
-    """Clocks at one moment."""
-
-    def __init__(self, server: MeasuredProcess) -> None:
-        self.at = time.monotonic()
-        self.cpu = server.cpu_seconds()
-        self.user, self.system = server.user_and_system_seconds()
-        self.own = time.process_time()
-
-    def since(self, before: "Meter") -> "Meter":
-        """What went by since an earlier moment; becomes the difference itself."""
-        for name in ("at", "cpu", "user", "system", "own"):
-            setattr(self, name, getattr(self, name) - getattr(before, name))
-        return self
+def clocks(server: MeasuredProcess) -> tuple[float, ...]:
+    """In the order of `Spent`."""
+    user, system = server.user_and_system_seconds()
+    return (time.monotonic(), server.cpu_seconds(), user, system, time.process_time())
 
 
 def audited(acknowledged: Sequence[int], histories: Iterable[Iterable[tuple[int, str]]]) -> Audit:
@@ -186,36 +321,36 @@ def audited(acknowledged: Sequence[int], histories: Iterable[Iterable[tuple[int,
     return Audit(events, len(promised), missing, misplaced, repeated, gaps)
 
 
-def _figures(
-    plan: Plan, crowd: Crowd, spent: Meter, memory: Memory, connected: Memory, audit: Audit
-) -> Figures:
-    seen: Seen = crowd.seen
-    moves = crowd.total - crowd.first
-    others = quantiles(seen.others)
-    microseconds = spent.cpu * 1_000_000
+def _figures(rate: float, room_size: int, heard: Sequence[Seen], spent: Sequence[Spent]) -> Figures:
+    """What rounds at one rate came to, taken together."""
+    others, own, replies, lateness = (array("Q") for _ in range(4))
+    for seen in heard:
+        others += seen.others
+        own += seen.own
+        replies += seen.replies
+        lateness += seen.lateness
+    moves = len(lateness)
+    delivered = sum(seen.delivered for seen in heard)
     return Figures(
+        rate=rate,
         moves=moves,
-        seconds=spent.at,
-        delivered=seen.delivered,
-        delivered_to_others=len(seen.others),
-        missing=moves * plan.room_size - seen.delivered,
-        errors=seen.errors,
-        first_error=seen.first_error,
-        out_of_order=seen.out_of_order,
-        reconnects=seen.reconnects,
-        others=others,
-        everybody=quantiles(seen.others + seen.own),
-        replies=quantiles(seen.replies),
-        sender_lateness=quantiles(seen.lateness),
-        cpu_seconds=spent.cpu,
-        user_seconds=spent.user,
-        system_seconds=spent.system,
-        cpu_us_per_delivery=microseconds / max(1, seen.delivered),
-        cpu_us_per_delivery_to_others=microseconds / max(1, len(seen.others)),
-        cpu_us_per_move=microseconds / moves,
-        cpu_percent_of_a_core=100 * spent.cpu / spent.at,
-        crowd_percent_of_a_core=100 * spent.own / spent.at,
-        memory=memory,
-        connected_memory=connected,
-        audit=audit,
+        delivered=delivered,
+        delivered_to_others=len(others),
+        missing=moves * room_size - delivered,
+        errors=sum(seen.errors for seen in heard),
+        first_error=next((seen.first_error for seen in heard if seen.first_error), ""),
+        out_of_order=sum(seen.out_of_order for seen in heard),
+        reconnects=sum(seen.reconnects for seen in heard),
+        others=quantiles(others),
+        everybody=quantiles(others + own),
+        replies=quantiles(replies),
+        sender_lateness=quantiles(lateness),
+        curve=distribution(others),
+        spent=Spent(
+            seconds=sum(one.seconds for one in spent),
+            cpu_seconds=sum(one.cpu_seconds for one in spent),
+            user_seconds=sum(one.user_seconds for one in spent),
+            system_seconds=sum(one.system_seconds for one in spent),
+            crowd_seconds=sum(one.crowd_seconds for one in spent),
+        ),
     )
