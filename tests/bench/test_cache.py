@@ -49,15 +49,15 @@ def test_many_who_miss_at_once_and_a_server_that_is_there(tmp_path: Path, redis_
     assert {"peek", "get", "cashews", "aiocache"} == set(report["hit_ns"])
     ours, library = report["shared"]["ours"]["p95_ms"], report["shared"]["library"]["p95_ms"]
     assert report["shared"]["times"] == pytest.approx(ours / library), "as told beside it"
-    # How fast this machine is now is none of this test's business; that the exit code tells is.
-    assert done.returncode == (1 if report["missed"] else 0)
+    # How fast this machine is now is none of this test's business, and decides nothing: those are targets of our own.
+    assert done.returncode == 0, done.stderr
 
 
 def test_nothing_measured_is_exit_code_2(tmp_path: Path) -> None:
     nobody = "redis://127.0.0.1:1/0"
     done = tableforge(tmp_path, "--quick", "--part", "shared", "--redis", nobody)
     assert done.returncode == 2, done.stderr
-    assert "Not measured, shared" in done.stderr
+    assert "The shared level was not measured" in done.stderr
 
 
 def test_an_address_that_cannot_be_meant_is_told(tmp_path: Path) -> None:

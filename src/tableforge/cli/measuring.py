@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from tableforge.cli.conduct import FAILED, REFUSED
+from tableforge.cli.conduct import REFUSED
 
 if TYPE_CHECKING:
     from tableforge.bench.document import Section
@@ -151,26 +151,3 @@ def publish(
         click.echo(f"Not measured: {section.invalid}", err=True)
     if code:
         sys.exit(code)
-
-
-class Failing(Protocol):
-    """A report that knows whether it went well."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether something happened that must not."""
-        ...
-
-    def as_json(self) -> dict[str, Any]:
-        """The figures as plain values."""
-        ...
-
-
-def tell(report: Failing, text: str, *, save: Path | None, as_json: bool) -> None:
-    """Print a report, keep it if that is asked for, and end as it went."""
-    as_text = json.dumps(report.as_json(), indent=2)
-    click.echo(as_text if as_json else text)
-    if save is not None:
-        save.write_text(f"{as_text}\n", "utf-8")
-    if report.failed:
-        sys.exit(FAILED)

@@ -1,0 +1,103 @@
+"""`bench all`, `compare` and `report` from the command line: the files they write, and how they end."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import jsonschema_rs
+import pytest
+
+from tableforge.bench.document import Document, Sample, read, schema, written
+from tableforge.bench.targets import CONTRACT
+from tests.command import tableforge
+
+
+@pytest.fixture(scope="module")
+def written_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a short bench wrote, profiled."""
+    folder = tmp_path_factory.mktemp("all")
+    only = ("--only", "database", "--quick", "--profile", "--out", "report")
+    done = tableforge("bench", "all", *only, folder=folder)
+    assert done.returncode in (0, 1), done.stderr
+    for target in CONTRACT:
+        assert target.name.split()[0] in done.stdout
+    assert "A quick run" in done.stdout
+    return folder / "report"
+
+
+def test_the_report_obeys_its_schema(written_report: Path) -> None:
+    plain = json.loads((written_report / "report.json").read_bytes())
+    jsonschema_rs.validate(schema(), plain)
+    assert plain["quick"]
+    assert [one["bench"] for one in plain["sections"]] == ["database", "machine"]
+    assert "database query p95" in (written_report / "report.html").read_text("utf-8")
+
+
+def test_a_profile_lies_beside_the_report(written_report: Path) -> None:
+    assert (written_report / "database.html").read_text("utf-8").count("<html") == 1
+    assert "shared" in json.loads((written_report / "database.speedscope.json").read_bytes())
+
+
+def test_the_page_is_written_anew(written_report: Path, tmp_path: Path) -> None:
+    again = ("bench", "report", written_report / "report.json", "--out", tmp_path / "again")
+    done = tableforge(*again, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / "report.html").exists()
+
+
+def slowed(report: Document, times: float) -> Document:
+    """The same, with every round of the database so many times as slow."""
+
+    def sample(one: Sample) -> Sample:
+        slow = times if one.name.startswith("database") else 1.0
+        return replace(one, rounds=tuple(slow * found for found in one.rounds))
+
+    sections = [replace(one, samples=tuple(map(sample, one.samples))) for one in report.sections]
+    return replace(report, sections=tuple(sections))
+
+
+def test_a_slowdown_is_named_and_the_same_is_not(written_report: Path, tmp_path: Path) -> None:
+    first = written_report / "report.json"
+    slow = tmp_path / "slow.json"
+    slow.write_bytes(written(slowed(steady(read(first)), 3.0)))
+    same = tmp_path / "same.json"
+    same.write_bytes(written(steady(read(first))))
+    done = tableforge("bench", "compare", same, slow, folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "WORSE: database.p95" in done.stdout
+    done = tableforge("bench", "compare", first, first, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["worse"] == []
+
+
+def steady(report: Document) -> Document:
+    """The same without what the machine did to it: rounds that hardly differ."""
+
+    def sample(one: Sample) -> Sample:
+        middle = median(one.rounds)
+        return replace(one, rounds=tuple(middle * (1 + n / 100) for n in range(5)))
+
+    sections = [replace(one, samples=tuple(map(sample, one.samples))) for one in report.sections]
+    return replace(report, sections=tuple(sections))
+
+
+def test_reports_that_share_nothing_are_told(written_report: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.json"
+    bare.write_bytes(written(replace(read(written_report / "report.json"), sections=())))
+    done = tableforge("bench", "compare", bare, written_report / "report.json", folder=tmp_path)
+    assert done.returncode == 2
+    assert "Nothing was compared" in done.stderr
+
+
+def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    done = tableforge("bench", "compare", "a.json", "a.json", folder=tmp_path)
+    assert done.returncode == 1
+    assert "is no report" in done.stderr
+
+
+def test_a_bench_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    done = tableforge("bench", "all", "--only", "weather", folder=tmp_path)
+    assert done.returncode == 2
+    assert "There is no bench weather." in done.stderr
