@@ -31,7 +31,7 @@ def section(order: "Order") -> "Section":
     from tableforge.bench import peers
     from tableforge.bench.peers_report import section_of
 
-    words = ["tableforge bench websocket", "--quick" * order.quick]
+    words = ["tableforge bench all --only peers", "--quick" * order.quick]
     words += [f"--against {name}" for name in order.against]
     found = peers.run(
         order.against, peers.QUICK if order.quick else peers.Plan(), progress=order.say
