@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HOOK = """
 import atexit, os, pathlib
-os.environ.pop("PYTHONPATH")
+from tableforge.config import surroundings
+surroundings().pop("PYTHONPATH")
 from tableforge.bench.flame import keep
 from pyinstrument import Profiler
 profiler = Profiler(async_mode="disabled")
