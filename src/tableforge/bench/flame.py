@@ -15,13 +15,15 @@ from tableforge.errors import Unavailable
 if TYPE_CHECKING:
     from pyinstrument import Profiler
 
+SECONDS = 0.004
+"""Between two samples: a profile of some minutes opens in a browser."""
 HOOK = """
 import atexit, os, pathlib
 from tableforge.config import surroundings
 surroundings().pop("PYTHONPATH")
-from tableforge.bench.flame import keep
+from tableforge.bench.flame import SECONDS, keep
 from pyinstrument import Profiler
-profiler = Profiler(async_mode="disabled")
+profiler = Profiler(SECONDS, async_mode="disabled")
 folder = pathlib.Path(__file__).parent
 atexit.register(lambda: keep(profiler, folder.parent, f"{folder.name}-{os.getpid()}"))
 profiler.start()
@@ -59,7 +61,7 @@ def here(out: Path, name: str, *, wanted: bool) -> Iterator[None]:
     from pyinstrument import Profiler
 
     out.mkdir(parents=True, exist_ok=True)
-    profiler = Profiler(async_mode="disabled")
+    profiler = Profiler(SECONDS, async_mode="disabled")
     profiler.start()
     try:
         yield
