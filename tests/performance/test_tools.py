@@ -32,10 +32,10 @@ THRESHOLDS_CROSSED = 99
 """k6's exit code."""
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server as `make run` starts it, on another port."""
-    with running(tmp_path / "server") as started:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server as `make run` starts it, on another port. It may be killed, and is to be started again."""
+    with running(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from docs.generate import pages
 from tableforge import cli
+from tableforge.bench.document import SIGNS
+from tableforge.bench.targets import CONTRACT
 from tableforge.protocol.codec import command_types
 from tests.project.tree import ROOT, documents, text
 
@@ -100,6 +102,17 @@ def test_every_program_call_in_a_document_exists() -> None:
 def test_every_subcommand_is_in_the_documents() -> None:
     written = "\n".join(text(path) for path in documents())
     assert [name for name in sorted(subcommands(cli.main)) if name not in written] == []
+
+
+def test_every_target_of_the_contract_is_in_the_manual_of_benchmarks() -> None:
+    targets = [
+        f"| {one.name} | {SIGNS[one.sign]} {one.limit:g} {one.unit}".rstrip()
+        + f" | `tableforge bench {one.bench}` |"
+        for one in CONTRACT
+    ]
+    lines = text(Path("docs/benchmarks.md")).splitlines()
+    begin = lines.index("| figure | target | command |") + 2
+    assert lines[begin : begin + len(targets) + 1] == [*targets, ""]
 
 
 def test_links_between_documents_lead_somewhere() -> None:
