@@ -131,9 +131,18 @@ def test_where_the_load_side_was_the_limit_no_figure_of_the_server_is_published(
 
 
 def test_a_crowd_that_is_late_without_being_busy_was_held_up_by_the_machine() -> None:
-    late = replace(CALM, lateness=Quantiles(1, 0.1, 2.0, 6.0, 9.0), server_percent=99)
-    assert (late.limit, late.is_the_servers) == ("the machine", False)
-    assert (CALM.limit, CALM.is_the_servers) == ("", True)
+    late = replace(CALM, lateness=Quantiles(1, 0.1, 2.0, 6.0, 9.0))
+    assert (late.limit, late.timely) == ("the machine", False)
+    assert (CALM.limit, CALM.timely) == ("", True)
+    # A server that takes all of its core is the limit, whoever sent late; the latency is not only its own.
+    spent = replace(late, server_percent=99)
+    assert (spent.limit, spent.timely) == ("server", False)
+
+
+def test_the_rate_that_is_served_in_time_is_the_last_below_ten_milliseconds() -> None:
+    slow = replace(CALM, delivered_per_second=40_000, latency=Quantiles(1, 5.0, 10.0, 11.0, 12.0))
+    assert standing("ours", [(CALM, slow)]).in_time() == 10_000
+    assert standing("ours", [(slow,)]).in_time() == 0
 
 
 def test_what_must_not_happen_to_us_is_told_at_any_speed() -> None:

@@ -47,6 +47,7 @@ KEPT_UP: Final = 0.95
 """Whoever delivers less than this share of what was due has reached its end."""
 BUSY_PERCENT: Final = 90.0
 """Of a core: who takes more is what the rate was limited by."""
+IN_TIME_MS: Final = 10.0
 LATE_MS: Final = 5.0
 """A crowd whose sending is later than this at p99 measures itself: half of the 10 ms that a delivery may take."""
 ARRIVAL_SECONDS: Final = 20.0
@@ -151,18 +152,23 @@ class Step:
 
     @property
     def limit(self) -> str:
-        """Who was at the end of their strength: "load side"; "the machine", where something held the crowd up that was not
-        its own work; "server"; or nobody."""
+        """Who was at the end of their strength: "load side", "server", "the machine" where the crowd was late without either,
+        or nobody."""
         if self.crowd_percent > BUSY_PERCENT:
             return "load side"
-        if self.lateness.p99_ms > LATE_MS:
-            return "the machine"
-        return "server" if self.server_percent > BUSY_PERCENT else ""
+        if self.server_percent > BUSY_PERCENT:
+            return "server"
+        return "the machine" if self.lateness.p99_ms > LATE_MS else ""
 
     @property
-    def is_the_servers(self) -> bool:
-        """Whether the figures say something of the server, and not of who measured it."""
-        return self.limit in ("", "server")
+    def in_time(self) -> bool:
+        """Whether what was due was delivered, and nearly all of it at once."""
+        return self.kept_up and self.latency.p95_ms < IN_TIME_MS
+
+    @property
+    def timely(self) -> bool:
+        """Whether the latency is the server's, and not that of who measured it."""
+        return self.crowd_percent <= BUSY_PERCENT and self.lateness.p99_ms <= LATE_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +199,13 @@ class Standing:
     def most(self) -> float:
         """Deliveries a second at the most, the round in the middle, whoever was the limit."""
         return median(step.delivered_per_second for step in self.ends())
+
+    def in_time(self) -> float:
+        """Deliveries a second at the highest rate with a p95 below 10 ms, the round in the middle; 0 where there was none."""
+        return median(
+            max((one.delivered_per_second for one in steps if one.in_time), default=0.0)
+            for steps in self.rounds
+        )
 
     def limits(self) -> set[str]:
         """Who was the limit where it delivered most; empty names for nobody."""

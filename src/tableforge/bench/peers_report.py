@@ -102,9 +102,10 @@ def _tables(found: Found) -> Iterator[Table]:
         (
             "server",
             f"CPU us a delivery {calm}",
-            "at most",
+            "at the last rate",
             f"p50 / p95 / p99 ms {calm}",
-            "deliveries a second at most",
+            "deliveries a second with p95 below 10 ms",
+            "at most",
             "limit",
             "server / load side % of a core",
             "memory MiB",
@@ -153,12 +154,13 @@ def _row(one: Standing, ours: Standing) -> tuple[str, ...]:
     spread = f" ({low:.0f}-{high:.0f})" if len(most) > 1 else ""
     mine, theirs = ours.saturation(), one.saturation()
     busiest = most[len(most) // 2]
-    late = "" if calm.is_the_servers else " (late load)"
+    late = "" if calm.timely else " (late load)"
     return (
         one.title,
         rounded(one.cpu_us()),
         rounded(one.cpu_us(-1)),
         f"{latency.p50_ms:.2f} / {latency.p95_ms:.2f} / {latency.p99_ms:.2f}{late}",
+        f"{one.in_time():.0f}",
         f"{'' if theirs else 'over '}{one.most():.0f}{spread}",
         _limits(one),
         f"{busiest.server_percent:.0f} / {busiest.crowd_percent:.0f}",
@@ -179,7 +181,7 @@ def _plots(found: Found) -> Iterator[Plot]:
                         step.latency.p95_ms if value == "p95" else step.cpu_us,
                     )
                     for step in one.rounds[len(one.rounds) // 2]
-                    if step.is_the_servers
+                    if step.timely
                 ),
                 "peer" if number else "measured",
             )
