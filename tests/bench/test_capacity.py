@@ -24,7 +24,7 @@ from tableforge.bench.capacity import (
 )
 from tableforge.bench.capacity_answer import Bounds, answered
 from tableforge.bench.capacity_report import Report
-from tableforge.bench.capacity_sweep import chosen
+from tableforge.bench.capacity_sweep import Makers, Run, Service, chosen, sweep
 from tableforge.errors import Malformed
 from tests.command import tableforge
 
@@ -168,6 +168,16 @@ def test_a_load_that_nothing_carries_has_no_answer() -> None:
         answered(model(), Load(5000, 10, 10), Bounds(mode="embedded"))
 
 
+def test_a_model_of_one_mode_has_no_answer_for_the_other() -> None:
+    runs = [run for run in model().runs if run.spread.mode == "embedded"]
+    alone = made(
+        runs, machine={}, commit="abc", command="tableforge bench capacity --part embedded"
+    )
+    assert answered(alone, Load(300, 6, 0.5), Bounds()).spread.mode == "embedded"
+    with pytest.raises(Malformed, match="this model knows no runs of the mode fleet"):
+        answered(alone, Load(5000, 6, 5), Bounds())
+
+
 def test_the_model_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
     path.write_bytes(written(model()))
@@ -192,6 +202,32 @@ def test_the_sweep_keeps_runs_of_both_modes_from_the_fit() -> None:
         assert {bool(run.instances) for run in runs if run.held_out} == {False, True}
         assert all(run.users % run.room_size == 0 for run in runs)
         assert len(chosen(quick=quick, part="fleet")) < len(runs)
+
+
+def test_a_run_counts_what_there_was(tmp_path: Path) -> None:
+    def nobody(folder: Path) -> Service:
+        raise AssertionError(folder)
+
+    found = sweep(
+        [Run(20, 5, 10)],
+        seconds=1,
+        makers=Makers(nobody, nobody),
+        folder=tmp_path,
+        command="tableforge bench capacity",
+        told=lambda part, done, whole: None,
+    )
+    (run,) = found.runs
+    assert (run.load.users, run.load.room_size) == (20, 5)
+    # A round of warm-up, or ten at this rate, and then ten that are counted; a busy machine stretches them.
+    assert run.figures["rows"] == pytest.approx(run.load.commands, rel=0.2)
+    assert 0 < run.figures["commits"] <= run.figures["statements"]
+    # Each of five members is sent more than a hundred bytes of every event.
+    assert run.figures["network"] > 100 * run.load.deliveries
+    assert run.figures["memory"] > 10 * 2**20
+    assert run.figures["cpu"] > 0
+    assert run.figures["written"] > 0
+    assert found.modes["embedded"].disk.first_ms >= 2.0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_shipped_model_answers_at_once_and_says_where_it_was_measured(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def answered(model: Model, load: Load, bounds: Bounds) -> Answer:
         if mode not in model.modes:
             raise Malformed(
                 "There is no answer.",
-                f"{why or 'It was asked for.'} The model knows nothing of the mode {mode!r}.",
+                f"{_sentence(why or f'the mode {mode} is asked for')}, and this model knows no runs of the mode {mode}.",
                 "Measure it with `tableforge bench capacity`, or leave --model out.",
             )
         found = _carried(model, load, spread(mode, count, load.room_size, together=bounds.together))
@@ -129,9 +129,14 @@ def answered(model: Model, load: Load, bounds: Bounds) -> Answer:
         why = f"{count} {'instance' if count == 1 else 'instances'} would {overfull}"
     raise Malformed(
         "There is no answer.",
-        f"{why[:1].upper()}{why[1:]}, and {'the embedded mode has one' if bounds.mode == 'embedded' else 'more are not reckoned with'}.",
+        f"{_sentence(why)}, and {'the embedded mode has one' if bounds.mode == 'embedded' else 'more are not reckoned with'}.",
         "Allow more of an instance (--cpu, --memory, --connections), or reckon with fewer users, smaller rooms or a lower rate.",
     )
+
+
+def _sentence(words: str) -> str:
+    """With a large letter in front."""
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 def _carried(model: Model, load: Load, spread: Spread) -> Answer:

@@ -159,11 +159,12 @@ def bench_capacity(
         if part and model.exists()
         else []
     )
-    words = [
+    words = (
         "tableforge bench capacity",
         "--quick" if quick else "",
         f"--part {part}" if part else "",
-    ]
+        f"--seconds {seconds:g}" if seconds else "",
+    )
     with ordered(quick=quick, out=out, profile=False) as order:
         found = capacity_sweep.sweep(
             capacity_sweep.chosen(quick=quick, part=part),
