@@ -152,13 +152,10 @@ class Step:
 
     @property
     def limit(self) -> str:
-        """Who was at the end of their strength: "load side", "server", "the machine" where the crowd was late without either,
-        or nobody."""
-        if self.crowd_percent > BUSY_PERCENT:
+        """Who was at the end of their strength: "load side", busy or late as every bench has it, "server", or nobody."""
+        if not self.timely:
             return "load side"
-        if self.server_percent > BUSY_PERCENT:
-            return "server"
-        return "the machine" if self.lateness.p99_ms > LATE_MS else ""
+        return "server" if self.server_percent > BUSY_PERCENT else ""
 
     @property
     def in_time(self) -> bool:
@@ -167,7 +164,7 @@ class Step:
 
     @property
     def timely(self) -> bool:
-        """Whether the latency is the server's, and not that of who measured it."""
+        """Whether the figures are the server's, and not those of who measured it."""
         return self.crowd_percent <= BUSY_PERCENT and self.lateness.p99_ms <= LATE_MS
 
 

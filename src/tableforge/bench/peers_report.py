@@ -21,8 +21,7 @@ NOTES: Final = (
     "The same work for all: every user in a room of that size moves a piece at moments fixed before, all members are told and"
     " the mover is answered; latency is that of the others, from when the move was due. Frames are as long as ours.",
     "CPU is that of all processes of a server, Redis included, each on the one core that the others had too. The load is on"
-    " the other core; where it was the limit, or other programs on the machine held it up, what was delivered is no figure"
-    " of the server, and is marked so.",
+    " the other core; where it was busy or late, what was delivered is no figure of the server, and is marked so.",
     "Only TableForge writes to disk before anybody hears of a move.",
 )
 
@@ -218,5 +217,5 @@ def _plots(found: Found) -> Iterator[Plot]:
             if one.saturation()
         ),
         labels=tuple(one.title for one in found.standings),
-        note="Who has no bar was not measured to the end: the load side or the machine was the limit.",
+        note="Who has no bar was not measured to the end: the load side was the limit.",
     )
