@@ -345,7 +345,7 @@ ENTRY_BYTES: Final = 300
 WHOLE: Final = frozenset((str, bytes, int, float, bool, type(None)))
 """What has no parts."""
 
-ITEMS_WEIGHED: Final = 32
+ITEMS_WEIGHED: Final = 8
 """Of a long list so many are weighed, evenly spread; the others are taken to be like them."""
 
 
