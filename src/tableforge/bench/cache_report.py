@@ -39,13 +39,13 @@ class Plan:
 
 
 QUICK: Final = Plan(
-    evening_steps=200_000,
-    steps=50_000,
+    evening_steps=150_000,
+    steps=40_000,
     rounds=5,
     gets=5_000,
     shared_rounds=15,
     shared_gets=1_000,
-    size_steps=60_000,
+    size_steps=40_000,
 )
 
 

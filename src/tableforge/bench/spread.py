@@ -10,11 +10,12 @@ from typing import Final
 
 import uvloop
 
-from tableforge.bench.chaos import LOOK_SECONDS, RECOVERY_SECONDS, even, playing
+from tableforge.bench.chaos import EVEN_SECONDS, LOOK_SECONDS, RECOVERY_SECONDS, playing
 from tableforge.bench.chaos import Plan as Fleet
 from tableforge.bench.document import Axis, Mark, Plot, Series
 from tableforge.bench.faults import FAULTS
 from tableforge.bench.ground import Ground, Makers
+from tableforge.bench.targets import DISTRIBUTION
 from tableforge.errors import Unavailable
 
 RESTART: Final = next(fault for fault in FAULTS if fault.name == "rolling-restart")
@@ -51,7 +52,7 @@ class Spread:
 
 
 def _off(connections: Mapping[str, int]) -> float:
-    mean = sum(connections.values()) / max(1, len(connections))
+    mean = sum(connections.values()) / max(1, len(connections)) or 1.0
     return max((100 * abs(one - mean) / mean for one in connections.values()), default=100.0)
 
 
@@ -62,7 +63,7 @@ def measure(
 
     async def whole() -> Spread:
         async with playing(fleet, folder, makers, settings) as (ground, company):
-            seated = await asyncio.to_thread(ground.connections)
+            seated, _ = await settled(ground, fleet.players)
             began = time.monotonic()
             marks: list[tuple[float, str]] = []
             seen: dict[str, list[tuple[float, float]]] = {name: [] for name in seated}
@@ -80,10 +81,9 @@ def measure(
                 restarted = mark("all restarted")
                 with contextlib.suppress(TimeoutError):
                     await company.until(company.well, RECOVERY_SECONDS)
-                evened = await even(ground)
+                found, evened = await settled(ground, fleet.players)
                 if evened is not None:
                     mark("even again")
-                found = await asyncio.to_thread(ground.connections)
             return Spread(
                 seated,
                 found,
@@ -95,6 +95,21 @@ def measure(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(whole())
+
+
+async def settled(ground: Ground, players: int) -> tuple[Mapping[str, int], float | None]:
+    """Wait until all players are counted on instances that have equal shares: these, and the moment; without one, what
+    there was in the end. The registry is a little late, so that players who move are counted nowhere, or twice."""
+    deadline = time.monotonic() + EVEN_SECONDS
+    found: Mapping[str, int] = {}
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Unavailable, OSError):
+            found = await asyncio.to_thread(ground.connections)
+            serving = len(found) == len(ground.instances) and sum(found.values()) == players
+            if serving and _off(found) <= DISTRIBUTION.limit:
+                return found, time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+    return found, None
 
 
 @contextlib.asynccontextmanager

@@ -106,7 +106,9 @@ def ordered(
     from tableforge.bench.flame import check_profiler
     from tableforge.bench.suite import Order
     from tableforge.cli.keeping import Progress
+    from tableforge.telemetry import configure_logging
 
+    configure_logging(level="error")
     if profile:
         check_profiler()
     with Progress() as progress:

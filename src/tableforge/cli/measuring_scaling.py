@@ -20,7 +20,7 @@ from tableforge.cli.measuring import (
     settings_option,
     users_option,
 )
-from tableforge.cli.measuring_chaos import servers_of_a_fleet
+from tableforge.cli.measuring_chaos import QUICK_REBALANCE, servers_of_a_fleet
 
 if TYPE_CHECKING:
     from tableforge.bench.document import Section
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SECONDS_OF_ALL: Final = 15.0
 ROUNDS_OF_ALL: Final = 3
 WARM_UP_SECONDS: Final = 3.0
-QUICK_SECONDS: Final = 4.0
+QUICK_SECONDS: Final = 3.0
 QUICK_WARM_UP: Final = 1.0
 QUICK_USERS: Final = 200
 SPREAD_PLAYERS: Final = 300
@@ -175,7 +175,8 @@ def spread_of(order: "Order", folder: Path) -> "Spread":
     folder.mkdir(mode=0o711)
     players = QUICK_SPREAD_PLAYERS if order.quick else SPREAD_PLAYERS
     fleet = Plan(players=players, instances=2 if order.quick else 3, rate=0.2)
-    return measure(folder, servers_of_a_fleet(), fleet, {}, quick=order.quick)
+    often = QUICK_REBALANCE if order.quick else {}
+    return measure(folder, servers_of_a_fleet(), fleet, often, quick=order.quick)
 
 
 def section(order: "Order") -> "Section":
