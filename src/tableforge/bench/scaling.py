@@ -198,6 +198,7 @@ class Scaling:
             notes.append(
                 f"Connections once all sat: {dict(self.spread.seated)}; after the rolling restart, even {when}:"
                 f" {dict(self.spread.restarted)}."
+                + "".join(f" With {name}={value}." for name, value in self.spread.settings.items())
             )
         return tuple(notes)
 

@@ -16,6 +16,7 @@ from tableforge.bench.document import Axis, Mark, Plot, Series
 from tableforge.bench.faults import FAULTS
 from tableforge.bench.ground import Ground, Makers
 from tableforge.bench.targets import DISTRIBUTION
+from tableforge.config import without_secrets
 from tableforge.errors import Unavailable
 
 RESTART: Final = next(fault for fault in FAULTS if fault.name == "rolling-restart")
@@ -32,6 +33,8 @@ class Spread:
     timeline: Mapping[str, tuple[tuple[float, float], ...]]
     marks: tuple[tuple[float, str], ...]
     wrongs: tuple[str, ...]
+    settings: Mapping[str, str]
+    """Of the instances, other than by default."""
 
     @property
     def off_percent(self) -> float:
@@ -91,6 +94,7 @@ def measure(
                 {name: tuple(points) for name, points in seen.items()},
                 tuple(marks),
                 tuple(company.wrongs.said),
+                without_secrets(settings),
             )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
