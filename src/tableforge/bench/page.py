@@ -349,8 +349,8 @@ def _section(section: Section, name: str) -> Element:
         cards = (_plot(plot, f"{name}-p{number}") for number, plot in enumerate(plots))
         parts.append(el("div", cards, class_="plots"))
     if not section.invalid:
-        parts += [_table(table) for table in section.tables]
-        parts.append(_rounds(section.samples))
+        parts += [_table(table, section.title) for table in section.tables]
+        parts.append(_rounds(section.samples, section.title))
     if section.notes:
         notes = el("ul", (el("li", note) for note in section.notes), class_="notes")
         parts.append(_card("Notes", notes))
@@ -377,7 +377,8 @@ def _command(command: str) -> Element:
 
 def _code(command: str) -> Element:
     """A command that breaks between its words only: a hyphen would tear its options apart."""
-    return el("code", *([el("span", word), " "] for word in command.split()))
+    words = (part for word in command.split() for part in (el("span", word), " "))
+    return el("code", words)
 
 
 def _card(
@@ -495,8 +496,8 @@ def _points(plot: Plot) -> Element:
     )
 
 
-def _table(table: Table) -> Element:
-    return _card(table.title, _grid(table.columns, table.rows, table.title))
+def _table(table: Table, of: str) -> Element:
+    return _card(table.title, _grid(table.columns, table.rows, f"{of}: {table.title}"))
 
 
 def _grid(columns: Iterable[str], rows: Iterable[Sequence[str]], label: str) -> Element:
@@ -527,7 +528,7 @@ def _is_figure(cells: Sequence[str]) -> bool:
     return not text or text in {"–", "-"} or text.lstrip("<>≤≥±+−- ")[:1].isdigit()
 
 
-def _rounds(samples: Sequence[Sample]) -> Element | None:
+def _rounds(samples: Sequence[Sample], of: str) -> Element | None:
     found = [one for one in samples if one.rounds]
     if not found:
         return None
@@ -554,7 +555,7 @@ def _rounds(samples: Sequence[Sample]) -> Element | None:
         for one in found
     )
     table = el("table", el("thead", el("tr", head)), el("tbody", body), class_="tbl rounds")
-    wide = el("div", table, class_="wide", role="region", tabindex=0, aria_label="Rounds")
+    wide = el("div", table, class_="wide", role="region", tabindex=0, aria_label=f"{of}: rounds")
     aside = el(
         "span", "What ", el("code", "tableforge bench compare"), " holds against another run"
     )

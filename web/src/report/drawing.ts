@@ -2,7 +2,7 @@
 import uPlot from "uplot";
 import { columns, nearest, type Plot, type Series } from "./data";
 import { placed, type Placed } from "./flags";
-import { powers, quantiles, share, short, told } from "./ticks";
+import { powers, quantiles, share, short, spanX, spanY, told } from "./ticks";
 
 const FONT = '11px "Instrument Sans", system-ui, sans-serif';
 const ROW = 15;
@@ -206,23 +206,28 @@ export class Drawing {
     context.scale(scale, scale);
     context.font = FONT;
     context.strokeStyle = this.#ink("--warn");
-    context.fillStyle = this.#ink("--warn");
     context.lineWidth = 1;
     context.textAlign = "left";
     context.textBaseline = "alphabetic";
     const floor = (top + height) / scale;
-    marks.forEach((mark, number) => {
+    const labels = marks.map((mark, number) => {
       const x = Math.round(at(mark.x)) + 0.5;
       const place = places?.[number] ?? { left: x - 3, row: 0 };
-      const label = places ? mark.label : String(number + 1);
-      const base = top / scale - 6 - (this.#heightOf(places) - place.row) * ROW + ROW;
+      const base = top / scale - 6 - (this.#heightOf(places) - place.row - 1) * ROW;
       context.setLineDash([3, 3]);
       context.beginPath();
       context.moveTo(x, places ? base - 9 : base + 4);
       context.lineTo(x, floor);
       context.stroke();
-      context.fillText(label, place.left, base);
+      return { words: places ? mark.label : String(number + 1), left: place.left, base };
     });
+    // over the lines of other marks
+    for (const { words, left: from, base } of labels) {
+      context.fillStyle = this.#ink("--surface-1");
+      context.fillRect(from - 2, base - 10, context.measureText(words).width + 4, 13);
+      context.fillStyle = this.#ink("--warn");
+      context.fillText(words, from, base);
+    }
     context.restore();
   }
 
@@ -309,38 +314,4 @@ function line(series: Series, value: string): HTMLElement {
 
 function day(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(5, 16).replace("T", " ").replace(" 00:00", "");
-}
-
-/** From the first point to the last; scattered ones keep off the edges. */
-export function spanX(low: number, high: number, log: boolean, scattered: boolean): [number, number] {
-  if (!(high > low)) return log ? [(low || 1) / 2, (high || 1) * 2] : [low - 1, high + 1];
-  if (!scattered) return [low, high];
-  if (log) return [low / 1.3, high * 1.3];
-  const pad = (high - low) * 0.04;
-  return [low - pad, high + pad];
-}
-
-/** From zero, so that what looks twice as high is; on a log axis between the figures that `powers` writes. */
-export function spanY(low: number, high: number, log: boolean): [number, number] {
-  if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1, 10] : [0, 1];
-  if (log && high / low > 100) return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))];
-  if (log) return [under(low), over(high)];
-  const top = high > 0 ? high : 0;
-  const bottom = low < 0 ? low : 0;
-  return uPlot.rangeNum(bottom, top === bottom ? bottom + 1 : top, {
-    min: { pad: bottom < 0 ? 0.08 : 0, soft: 0, mode: 1 },
-    max: { pad: 0.08, soft: 0, mode: top > 0 ? 2 : 1 },
-  }) as [number, number];
-}
-
-const FACTORS = [1, 2, 5, 10];
-
-function under(value: number): number {
-  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
-  return power * Math.max(...FACTORS.filter((one) => one * power <= value * (1 + 1e-9)));
-}
-
-function over(value: number): number {
-  const power = 10 ** Math.floor(Math.log10(value) - 1e-9);
-  return power * Math.min(...FACTORS.filter((one) => one * power >= value * (1 - 1e-9)));
 }

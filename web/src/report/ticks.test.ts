@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { spanX, spanY } from "./drawing";
-import { figure, powers, quantiles, share, short, told } from "./ticks";
+import { figure, powers, quantiles, share, short, spanX, spanY, told } from "./ticks";
 
 describe("figures", () => {
   it("have three digits that say something, and commas", () => {

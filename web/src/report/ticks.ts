@@ -58,3 +58,37 @@ export function told(value: number, axis: Axis): string {
   if (axis.unit === "time") return new Date(value * 1000).toISOString().slice(0, 16).replace("T", " ");
   return axis.unit ? `${figure(value)} ${axis.unit}` : figure(value);
 }
+
+/** Above the highest point. */
+const HEADROOM = 1.08;
+
+/** From the first point to the last; scattered ones keep off the edges. */
+export function spanX(low: number, high: number, log: boolean, scattered: boolean): [number, number] {
+  if (!(high > low)) return log ? [(low || 1) / 2, (high || 1) * 2] : [low - 1, high + 1];
+  if (!scattered) return [low, high];
+  if (log) return [low / 1.3, high * 1.3];
+  const pad = (high - low) * 0.04;
+  return [low - pad, high + pad];
+}
+
+/** From zero, so that what looks twice as high is; on a log axis between the figures that `powers` writes. */
+export function spanY(low: number, high: number, log: boolean): [number, number] {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1, 10] : [0, 1];
+  if (log && high / low > 100) return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))];
+  if (log) return [under(low), over(high)];
+  const top = high > 0 ? high : 0;
+  const bottom = low < 0 ? low : 0;
+  return [bottom * HEADROOM, (top === bottom ? bottom + 1 : top) * HEADROOM];
+}
+
+const FACTORS = [1, 2, 5, 10];
+
+function under(value: number): number {
+  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return power * Math.max(...FACTORS.filter((one) => one * power <= value * (1 + 1e-9)));
+}
+
+function over(value: number): number {
+  const power = 10 ** Math.floor(Math.log10(value) - 1e-9);
+  return power * Math.min(...FACTORS.filter((one) => one * power >= value * (1 - 1e-9)));
+}
