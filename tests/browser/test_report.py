@@ -160,6 +160,9 @@ def test_on_paper_it_is_day_and_every_line_is_drawn(reader: Reader) -> None:
     page.emulate_media(media="print")
     darkest = page.locator(".plot canvas").first.evaluate(DRAWN)
     assert min(darkest) < NOT_DARK
+    for box in (one.bounding_box() for one in page.locator(".plot canvas").all()):
+        assert box is not None
+        assert min(box["width"], box["height"]) > 150
     assert page.evaluate(OVERFLOW) <= 0
     page.evaluate("() => dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")

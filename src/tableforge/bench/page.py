@@ -74,7 +74,7 @@ def html_of(document: Document, *, title: str = TITLE, built: Path = BUILT) -> s
     plots = [plot for one in document.sections for plot in _published(one)]
     body = el(
         "body",
-        el("a", "Skip to the targets", href="#targets", class_="skip"),
+        el("a", "Skip to the figures", href="#figures", class_="skip"),
         el("div", _side(document, names), _main(document, names, title), class_="page"),
         el("div", id="told", class_="vh", role="status"),
         el("script", _data(plots), type="application/json", id="plots"),
@@ -139,7 +139,9 @@ def _names(sections: Sequence[Section]) -> list[str]:
 
 
 def _side(document: Document, names: Sequence[str]) -> Element:
-    links = [el("a", icon("target"), "Targets", href="#targets")]
+    links: list[Element] = []
+    if any(document.kpis()):
+        links.append(el("a", icon("target"), "Targets", href="#targets"))
     for section, name in zip(document.sections, names, strict=True):
         links.append(
             el(
@@ -150,7 +152,7 @@ def _side(document: Document, names: Sequence[str]) -> Element:
                 href=f"#{name}",
             )
         )
-    links.append(el("a", icon("machine"), "Machine", href="#machine"))
+    links.append(el("a", icon("machine"), _about(document), href="#machine"))
     return el(
         "nav",
         el("p", _mark(), "TableForge", class_="wordmark"),
@@ -209,9 +211,12 @@ def _main(document: Document, names: Sequence[str], title: str) -> Element:
             class_="head",
         ),
         _banners(document, names),
-        el("section", _targets(kpis), id="targets", tabindex=-1, aria_label="Targets"),
+        el("section", _targets(kpis), id="targets", tabindex=-1, aria_label="Targets")
+        if kpis
+        else None,
         (_section(one, name) for one, name in zip(document.sections, names, strict=True)),
         _machine(document),
+        id="figures",
         tabindex=-1,
     )
 
@@ -283,8 +288,6 @@ def _banner(first: Child, rest: str, *, bad: bool = False) -> Element:
 
 
 def _targets(kpis: Sequence[Kpi]) -> Element:
-    if not kpis:
-        return el("p", "This report has no targets.", class_="faint")
     groups = [
         (words, [kpi for kpi in kpis if kpi.own is own])
         for own, words in ((False, "Targets of the contract"), (True, "Further targets"))
@@ -578,5 +581,10 @@ def _machine(document: Document) -> Element:
         el("div", el("dt", name), el("dd", value))
         for name, value in {**made, **document.machine}.items()
     )
-    card = _card("Machine and versions", el("dl", rows, class_="facts"), level="h2")
-    return el("section", card, id="machine", tabindex=-1, aria_label="Machine and versions")
+    title = _about(document)
+    card = _card(title, el("dl", rows, class_="facts"), level="h2")
+    return el("section", card, id="machine", tabindex=-1, aria_label=title)
+
+
+def _about(document: Document) -> str:
+    return "Machine and versions" if document.machine else "About this report"

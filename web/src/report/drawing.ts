@@ -10,6 +10,12 @@ const ROWS = 3;
 const FEW_POINTS = 40;
 const NARROW = 480;
 const AXIS_GAP = 8;
+/** How far apart points may be that are told together, in pixels. */
+const TOGETHER = 16;
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+/** Steps of a calendar, in seconds. */
+const SPANS = [60, 300, 900, 1800, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];
 
 /** Resolves a colour of the style sheet as it is now. */
 export type Ink = (token: string) => string;
@@ -124,7 +130,7 @@ export class Drawing {
         ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }
         : {}),
     };
-    if (x.unit === "time") return { ...plain, values: (_, at) => at.map((one) => day(one)) };
+    if (x.unit === "time") return { ...plain, incrs: SPANS, values: (_, at) => at.map(moment) };
     if (!x.log) return { ...plain, values: (_, at) => at.map(short) };
     const percentiles = x.unit === "percentile";
     return {
@@ -248,30 +254,27 @@ export class Drawing {
 
   #show(chart: uPlot, x: number): string {
     const [xs, ...ys] = columns(this.#plot);
-    const lines: HTMLElement[] = [];
-    const words: string[] = [];
-    let place = x;
-    let far = Infinity;
-    this.#plot.series.forEach((one, number) => {
+    const found = this.#plot.series.flatMap((one, number) => {
       const column = ys[number] ?? [];
       const index = nearest(xs, column, x);
-      if (index === null) return;
-      const here = xs[index] ?? x;
-      if (Math.abs(here - x) < far && one.role !== "ideal") {
-        far = Math.abs(here - x);
-        place = here;
-      }
-      const value = told(column[index] ?? NaN, this.#plot.y);
-      lines.push(line(one, value));
-      words.push(`${one.name} ${value}`);
+      return index === null ? [] : [{ one, at: xs[index] ?? x, y: column[index] ?? NaN }];
     });
+    const drawn = found.filter(({ one }) => one.role !== "ideal");
+    const place = (drawn.length ? drawn : found).reduce(
+      (best, { at }) => (Math.abs(at - x) < Math.abs(best - x) ? at : best),
+      Infinity,
+    );
+    const here = chart.valToPos(place, "x");
+    // a level line has no points between its ends, and is told everywhere
+    const near = found.filter(({ one, at }) => level(one) || Math.abs(chart.valToPos(at, "x") - here) <= TOGETHER);
+    const lines = near.map(({ one, y }) => line(one, told(y, this.#plot.y)));
+    const words = near.map(({ one, y }) => `${one.name} ${told(y, this.#plot.y)}`);
     const head = document.createElement("b");
     head.textContent = told(place, this.#plot.x);
     this.#tip.replaceChildren(head, ...lines);
     this.#tip.hidden = false;
     const width = chart.bbox.width / devicePixelRatio;
-    const left = chart.valToPos(place, "x");
-    this.#tip.style.transform = `translateX(${left > width / 2 ? left - this.#tip.offsetWidth - 12 : left + 12}px)`;
+    this.#tip.style.transform = `translateX(${here > width / 2 ? here - this.#tip.offsetWidth - 12 : here + 12}px)`;
     return `${head.textContent}: ${words.join(", ")}`;
   }
 
@@ -300,6 +303,10 @@ export class Drawing {
   }
 }
 
+function level(series: Series): boolean {
+  return series.role === "ideal" && series.points.every(([, y]) => y === series.points[0]?.[1]);
+}
+
 function line(series: Series, value: string): HTMLElement {
   const row = document.createElement("span");
   const key = document.createElement("i");
@@ -312,6 +319,9 @@ function line(series: Series, value: string): HTMLElement {
   return row;
 }
 
-function day(seconds: number): string {
-  return new Date(seconds * 1000).toISOString().slice(5, 16).replace("T", " ").replace(" 00:00", "");
+/** Day at midnight, else the time. */
+function moment(seconds: number): string {
+  const at = new Date(seconds * 1000);
+  if (seconds % DAY === 0) return at.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+  return at.toISOString().slice(11, 16);
 }
