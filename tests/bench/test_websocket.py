@@ -155,6 +155,7 @@ STEP = Figures(
     moves=2000,
     delivered=20_000,
     delivered_to_others=18_000,
+    refused=0,
     missing=0,
     errors=0,
     first_error="",

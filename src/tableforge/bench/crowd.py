@@ -26,6 +26,9 @@ SETTLE_SECONDS = 60.0
 COME_BACK_SECONDS = 0.2
 CONNECT_ID = 1
 SUBSCRIBE_ID = 2
+COLUMNS = 90_000
+"""Far more than anybody moves: a piece that came to stand where it stands would be answered and not stored, which happens
+once moves between are refused."""
 FIRST_ID = 10
 """Ids of the commands of a connection: the move with number N has FIRST_ID + N."""
 
@@ -46,6 +49,8 @@ class Seen:
     lateness: "array[int]" = field(default_factory=lambda: array("Q"))
     delivered: int = 0
     errors: int = 0
+    refused: int = 0
+    """Of the errors those moves that were answered with a refusal: they arrive nowhere."""
     out_of_order: int = 0
     reconnects: int = 0
     first_error: str = ""
@@ -138,7 +143,7 @@ class Crowd:
             await self._reached.wait()
 
     async def settle(self) -> bool:
-        """Wait until every measured move has arrived everywhere and is answered; False when some never did."""
+        """Wait until every measured move is answered, and has arrived everywhere unless it was refused; False when some never did."""
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._complete.wait()
@@ -149,7 +154,7 @@ class Crowd:
     def look_whether_complete(self) -> None:
         """Called after each arrival: whether it was the last of the measured ones."""
         seen = self.seen
-        moves = self.total - self.first
+        moves = self.total - self.first - seen.refused
         if seen.delivered == moves * self._table_size and len(seen.replies) == moves:
             self._complete.set()
 
@@ -214,7 +219,7 @@ class Player(Wire):
             self._room,
             name,
             self._piece,
-            turn % 28,
+            turn % COLUMNS,
             self.number % 18,
         )
         self.send(payload)
@@ -276,6 +281,9 @@ class Player(Wire):
                 self.answered(move, int(data[data.rfind(b":", comma, stop) + 1 : stop - 3]), now)
             else:
                 self._seen.error(data[start:stop].decode("utf-8", "replace"))
+                if command - FIRST_ID >= self._crowd.first:
+                    self._seen.refused += 1
+                    self._crowd.look_whether_complete()
         elif stop - start == 2 and self.transport is not None:
             self.transport.write(PONG)
 

@@ -95,6 +95,7 @@ class Figures:
     moves: int
     delivered: int
     delivered_to_others: int
+    refused: int
     missing: int
     errors: int
     first_error: str

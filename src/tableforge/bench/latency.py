@@ -10,8 +10,8 @@ from hdrh.histogram import HdrHistogram
 
 LONGEST_MICROSECONDS = 600_000_000
 DIGITS = 3
-CURVE_STEP = 10**0.1
-"""Ten points of a curve for each further nine of the quantile."""
+POINTS_A_NINE = 10
+"""Of a curve, for each further nine of the quantile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,10 @@ def quantiles(microseconds: "array[int]") -> Quantiles:
 def distribution(microseconds: "array[int]") -> tuple[tuple[float, float], ...]:
     """A curve of latencies: 1 / (1 - quantile) along, so that each step to the right is a share that is rarer, ms up."""
     values = sorted(microseconds)
-    points = []
-    rarity = 1.0
-    while values and rarity <= len(values):
+    points: list[tuple[float, float]] = []
+    while values and (rarity := round(10 ** (len(points) / POINTS_A_NINE), 3)) <= len(values):
         at = min(len(values) - 1, int(len(values) * (1 - 1 / rarity)))
-        points.append((round(rarity, 3), values[at] / 1000))
-        rarity *= CURVE_STEP
+        points.append((rarity, values[at] / 1000))
     return tuple(points)
 
 

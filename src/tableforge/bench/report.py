@@ -313,9 +313,10 @@ class Report:
         if ended is not None and ended.invalid:
             yield f"The sweep ended at {ended.rate:.0f} moves a second, since {ended.invalid}."
         if self.overload is not None:
+            over = self.overload
             yield (
-                f"{self.overload.rate:.0f} moves a second were due, ten times the knee. Without limits nothing is shed: what"
-                " is accepted waits its turn."
+                f"Overload: {over.rate:.0f} moves a second were due, ten times the knee, {over.moves} in all;"
+                f" {over.refused} were refused, and the latency is that of the others."
             )
 
 

@@ -330,13 +330,15 @@ def _figures(rate: float, room_size: int, heard: Sequence[Seen], spent: Sequence
         replies += seen.replies
         lateness += seen.lateness
     moves = len(lateness)
+    refused = sum(seen.refused for seen in heard)
     delivered = sum(seen.delivered for seen in heard)
     return Figures(
         rate=rate,
         moves=moves,
         delivered=delivered,
         delivered_to_others=len(others),
-        missing=moves * room_size - delivered,
+        refused=refused,
+        missing=(moves - refused) * room_size - delivered,
         errors=sum(seen.errors for seen in heard),
         first_error=next((seen.first_error for seen in heard if seen.first_error), ""),
         out_of_order=sum(seen.out_of_order for seen in heard),
