@@ -105,7 +105,17 @@ def beginning() -> list[Event]:
     """How each room begins, with letters in the place of numbers: its players come, and the first puts a piece down."""
     scene = Scene("scene", "First scene", 30.0, 20.0, Grid())
     piece = Token(
-        *("piece", "scene", "Piece", 0.0, 3.0, 1.0, 1.0, 0.0, "object", None, "pgbench-FIRST"),
+        id="piece",
+        scene="scene",
+        name="Piece",
+        x=0.0,
+        y=3.0,
+        width=1.0,
+        height=1.0,
+        rotation=0.0,
+        layer="object",
+        image=None,
+        owner="pgbench-FIRST",
         hidden=False,
         locked=False,
     )

@@ -106,8 +106,8 @@ function planned() {
 
 // Milliseconds since the run began. Date knows whole ones only, the progress of the run is exact; that ends at 1.
 function elapsed(plan) {
-  const share = exec.scenario.progress;
-  return share < 1 ? share * plan.length : Date.now() - exec.scenario.startTime;
+  const share = plan.clock.progress;
+  return share < 1 ? share * plan.length : Date.now() - plan.clock.startTime;
 }
 
 function call(method, path, name, body, token) {
@@ -150,7 +150,8 @@ export function setup() {
 }
 
 export default function (rooms) {
-  const plan = planned();
+  // One clock for all of the run: k6 makes another object each time that it is asked for its scenario.
+  const plan = { ...planned(), clock: exec.scenario };
   const number = exec.vu.idInTest - 1;
   sleep(Math.max(0, (plan.seating * number) / plan.players - elapsed(plan)) / 1000);
   play(takeSeat(rooms[Math.floor(number / ROOM_SIZE)], number, plan), plan);
@@ -195,6 +196,8 @@ function play(seat, plan) {
   let listening = false;
   let leaving = false;
   let begin = plan.begin;
+  // Counted here and told at the end: k6 keeps a record of every number that it is told.
+  let arrivals = 0;
 
   function later(wait, what) {
     const timer = setTimeout(
@@ -210,6 +213,7 @@ function play(seat, plan) {
   function leave() {
     if (!leaving) {
       leaving = true;
+      deliveries.add(arrivals);
       missing.add(Math.max(0, seat.last - seat.offset));
       seat.pending.forEach(() => errors.add(true));
       timers.forEach(clearTimeout);
@@ -267,7 +271,7 @@ function play(seat, plan) {
 
   function arrived(due) {
     delivery.add(elapsed(plan) - due);
-    deliveries.add(1);
+    arrivals += 1;
   }
 
   // A publication is searched, not parsed: k6 hears ten of them for every move that it makes.
