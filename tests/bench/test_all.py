@@ -15,9 +15,9 @@ from tests.command import tableforge
 
 @pytest.fixture(scope="module")
 def written_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a short bench wrote, profiled."""
+    """What a short bench wrote."""
     folder = tmp_path_factory.mktemp("all")
-    only = ("--only", "database", "--quick", "--profile", "--out", "report")
+    only = ("--only", "database", "--quick", "--out", "report")
     done = tableforge("bench", "all", *only, folder=folder)
     assert done.returncode in (0, 1), done.stderr
     for target in CONTRACT:
@@ -32,11 +32,6 @@ def test_the_report_obeys_its_schema(written_report: Path) -> None:
     assert plain["quick"]
     assert [one["bench"] for one in plain["sections"]] == ["database", "machine"]
     assert "database query p95" in (written_report / "report.html").read_text("utf-8")
-
-
-def test_a_profile_lies_beside_the_report(written_report: Path) -> None:
-    assert (written_report / "database.html").read_text("utf-8").count("<html") == 1
-    assert "shared" in json.loads((written_report / "database.speedscope.json").read_bytes())
 
 
 def test_the_page_is_written_anew(written_report: Path, tmp_path: Path) -> None:
