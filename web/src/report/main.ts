@@ -2,7 +2,9 @@
 import "../look/tokens.css";
 import "./fonts.css";
 import "uplot/dist/uPlot.min.css";
-import "./report.css";
+import "./frame.css";
+import "./figures.css";
+import "./sizes.css"; // after what it changes
 import type { Plot } from "./data";
 import { Drawing, inkOf } from "./drawing";
 
