@@ -259,6 +259,15 @@ def test_a_crowd_that_was_the_bottleneck_publishes_nothing(crowd: Figures, why: 
     assert {verdict for _, verdict in values(report).values()} == {"unmeasured"}
 
 
+def test_a_sweep_that_the_crowd_ended_finds_no_knee() -> None:
+    late = replace(SLOW, sender_lateness=replace(NONE, p99_ms=6.0))
+    found = values(report_of(Plan(), STEP, late))
+    assert found["use at the knee"] == (None, "unmeasured")
+    assert found["durable moves a second, p95 under 10 ms"] == (None, "unmeasured")
+    found = values(report_of(Plan(), STEP, FAST, late))
+    assert found["durable moves a second, p95 under 10 ms"] == (8000.0, "met")
+
+
 def test_what_must_not_happen_is_told_and_is_no_knee() -> None:
     lost = replace(FAST, missing=3)
     report = replace(report_of(Plan(), STEP, lost), figures=lost)

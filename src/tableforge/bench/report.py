@@ -110,6 +110,13 @@ class Report:
         """The highest rate of the sweep that was well."""
         return max((one for one in self.steps if one.well), key=lambda one: one.rate, default=None)
 
+    @property
+    def knee_unknown(self) -> str:
+        """Why the knee may be the crowd's and not the server's; empty where it is the server's."""
+        above = [one for one in self.steps if self.knee is None or one.rate > self.knee.rate]
+        ended = next((one.invalid for one in above if one.invalid), "")
+        return f"the sweep ended early: {ended}" if ended else "" if self.steps else NO_SWEEP
+
     def at(self, rate: float) -> Figures | None:
         """What was found at a rate, if it was measured and says something."""
         rates = [*self.steps, self.figures]
@@ -185,7 +192,7 @@ class Report:
         yield usual(targets.CPU, figures.cpu_percent_of_a_core)
         yield judged(targets.CONNECTION_FAILURES, figures.reconnects)
         yield judged(targets.ERROR_RATE, 100 * troubles / max(1, figures.moves))
-        knee = self.knee
+        knee, unknown = self.knee, self.knee_unknown
         yield usual(targets.USE_AT_THE_KNEE, knee.cpu_percent_of_a_core if knee else None, NO_SWEEP)
         over = self.overload
         yield usual(
@@ -198,7 +205,8 @@ class Report:
         for target, rate in ((CPU_SLOW, SLOW_RATE), (CPU_FAST, FAST_RATE)):
             there = self.at(rate)
             yield usual(target, there.cpu_us_per_delivery_to_others if there else None, NO_SWEEP)
-        yield usual(MOST, knee.moves / knee.spent.seconds if knee else None, NO_SWEEP)
+        most = knee.moves / knee.spent.seconds if knee else 0.0
+        yield usual(MOST, most if most >= MOST.limit or not unknown else None, unknown)
         yield usual(IDLE_BYTES, self.idle_bytes / 1000)
         yield usual(OWN_MEMORY, self.memory.peak_bytes / MEGABYTE)
 
