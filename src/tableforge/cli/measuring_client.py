@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tableforge.bench.suite import Order
 
 QUICK_SECONDS = 0.5
-QUICK_LOADS = 2
-QUICK_MOVES = 9
+QUICK_ROUNDS = 2
+QUICK_LOADS = 1
+QUICK_MOVES = 6
 
 
 @click.command()
@@ -32,11 +33,11 @@ QUICK_MOVES = 9
     default=2.0,
     show_default=True,
     type=click.FloatRange(0.2, 600),
-    help="Of each of three rounds of watching frames, for each number of pieces.",
+    help="Of each round of watching frames, for each number of pieces.",
 )
 @click.option(
     "--moves",
-    default=45,
+    default=36,
     show_default=True,
     type=click.IntRange(3, 10_000),
     help="How many moves are waited for, one after the other.",
@@ -99,6 +100,7 @@ def measured(plan: "Plan", order: "Order") -> "Report":
         plan = dataclasses.replace(
             plan,
             seconds=min(plan.seconds, QUICK_SECONDS),
+            rounds=QUICK_ROUNDS,
             loads=QUICK_LOADS,
             moves=min(plan.moves, QUICK_MOVES),
         )
