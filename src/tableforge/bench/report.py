@@ -193,7 +193,8 @@ class Report:
         yield judged(targets.CONNECTION_FAILURES, figures.reconnects)
         yield judged(targets.ERROR_RATE, 100 * troubles / max(1, figures.moves))
         knee, unknown = self.knee, self.knee_unknown
-        yield usual(targets.USE_AT_THE_KNEE, knee.cpu_percent_of_a_core if knee else None, NO_SWEEP)
+        use = knee.cpu_percent_of_a_core if knee and not unknown else None
+        yield usual(targets.USE_AT_THE_KNEE, use, unknown or "no rate was well")
         over = self.overload
         yield usual(
             targets.OVERLOAD_P95,
@@ -206,7 +207,7 @@ class Report:
             there = self.at(rate)
             yield usual(target, there.cpu_us_per_delivery_to_others if there else None, NO_SWEEP)
         most = knee.moves / knee.spent.seconds if knee else 0.0
-        yield usual(MOST, most if most >= MOST.limit or not unknown else None, unknown)
+        yield usual(MOST, None if unknown and most < MOST.limit else most, unknown)
         yield usual(IDLE_BYTES, self.idle_bytes / 1000)
         yield usual(OWN_MEMORY, self.memory.peak_bytes / MEGABYTE)
 
