@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tableforge.bench.suite import Order
 
 QUICK_SECONDS = 0.5
+QUICK_PIECES = (100, 1000)
 QUICK_ROUNDS = 2
 QUICK_LOADS = 1
 QUICK_MOVES = 6
@@ -47,7 +48,7 @@ QUICK_MOVES = 6
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The browser.  [default: Chromium or Chrome on the PATH]",
 )
-@quick_option("Short rounds, few loads and moves.")
+@quick_option("Short rounds, few loads and moves, no 500 pieces.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True),
@@ -100,6 +101,7 @@ def measured(plan: "Plan", order: "Order") -> "Report":
         plan = dataclasses.replace(
             plan,
             seconds=min(plan.seconds, QUICK_SECONDS),
+            pieces=QUICK_PIECES,
             rounds=QUICK_ROUNDS,
             loads=QUICK_LOADS,
             moves=min(plan.moves, QUICK_MOVES),
