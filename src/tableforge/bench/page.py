@@ -337,7 +337,7 @@ def _section(section: Section, name: str) -> Element:
         el(
             "header",
             el("h2", section.title, id=f"{name}-title"),
-            _command(section.command),
+            _command(section.command) if section.command else None,
             class_="section-head",
         )
     ]
