@@ -326,7 +326,11 @@ class LocalLevel:
         """Count an entry's bytes and index its tags."""
         self.bytes += entry.bytes
         for tag in entry.tags:
-            self._tagged.setdefault(tag, set()).add(entry)
+            entries = self._tagged.get(tag)
+            if entries is None:
+                self._tagged[tag] = {entry}
+            else:
+                entries.add(entry)
 
     def unlink(self, entry: Entry) -> None:
         """Undo `link`."""
