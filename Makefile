@@ -12,6 +12,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 NPM := $(BIN)/python hatch_build.py npm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
+# A file's tests stay together and in their order: browser files come last, since Playwright keeps a loop in its worker.
+BOTH_CORES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help packages setup run fleet web test test-web test-python quick guard soak bench bench-all bench-cache bench-load-scaling bench-docker bench-report peers fmt lint types floors gen check lock clean
 
@@ -48,10 +50,10 @@ test-web: packages
 	@$(NPM) run --silent test
 
 test-python: web
-	@CHROMIUM="$$(.ci/chromium)" $(BIN)/python -m pytest
+	@CHROMIUM="$$(.ci/chromium)" $(BIN)/python -m pytest $(BOTH_CORES)
 
 quick: $(INSTALLED) ## unit, contract, machines and project tests: under 30 seconds
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/machines tests/project
+	@$(BIN)/python -m pytest $(BOTH_CORES) tests/unit tests/contract tests/machines tests/project
 
 guard: $(INSTALLED) ## has a command's path become slower than tests/guard/baseline.json? make guard GUARD=--renew
 	@$(BIN)/python -m tests.guard $(GUARD)

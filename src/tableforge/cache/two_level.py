@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from random import Random
+from secrets import SystemRandom
 from typing import Any, Final
 
 import structlog
@@ -35,7 +35,7 @@ GRACE: Final = 10.0
 """And are served, if older, for so many lives after that."""
 CLOSING_SECONDS: Final = 2.0
 
-CHANCE: Final = Random()  # noqa: S311 - spreads refreshes; asking the kernel costs a tenth of a load
+CHANCE: Final = SystemRandom()
 
 log = structlog.get_logger(__name__)
 
