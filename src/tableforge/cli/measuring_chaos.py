@@ -34,8 +34,10 @@ OF_ALL: Final = (
     "balancer-reset",
 )
 """The faults of `bench all`; `bench chaos` has more."""
-QUICK_REBALANCE: Final = {"REBALANCE_SECONDS": "2"}
-"""In a quick run instances even out their loads more often than they do by default."""
+QUICK_FLEET: Final = {"REBALANCE_SECONDS": "2", "DRAIN_SECONDS": "8"}
+"""In a quick run instances end sooner, and even out their loads more often, than they do by default."""
+QUICK_EASE_IN: Final = 2
+"""Seconds in which the balancer gives an instance that starts its share, in a quick run."""
 QUICK_OF_ALL: Final = ("instance-killed", "redis-killed")
 
 
@@ -128,7 +130,7 @@ def measured(
         return run(
             plan,
             folder,
-            servers_of_a_fleet(),
+            servers_of_a_fleet(quick=order.quick),
             settings=server_settings or {},
             machine=machine(folder),
             progress=order.say,
@@ -141,13 +143,11 @@ def section(order: "Order") -> "Section":
     """The faults that matter most, for `bench all`; in a quick one, an instance and Redis are killed."""
     if order.quick:
         players = QUICK_PLAYERS // 2
-        return measured(
-            order, QUICK_OF_ALL, players=players, server_settings=QUICK_REBALANCE
-        ).section()
+        return measured(order, QUICK_OF_ALL, players=players, server_settings=QUICK_FLEET).section()
     return measured(order, OF_ALL, players=PLAYERS).section()
 
 
-def servers_of_a_fleet() -> "Makers":
+def servers_of_a_fleet(*, quick: bool = False) -> "Makers":
     """What a bench that knows no makers needs to start a fleet."""
     from tableforge.bench.ground import Makers
     from tableforge.ops import proxies
@@ -164,6 +164,7 @@ def servers_of_a_fleet() -> "Makers":
             ],
             listen=proxies.Address("127.0.0.1", port),
             figures=proxies.Address("127.0.0.1", free_port()),
+            ease_in_seconds=QUICK_EASE_IN if quick else proxies.EASE_IN_SECONDS,
         )
         return HaproxyServer(folder, port, configuration=proxies.haproxy(plan))
 

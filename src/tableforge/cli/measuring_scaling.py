@@ -20,23 +20,26 @@ from tableforge.cli.measuring import (
     settings_option,
     users_option,
 )
-from tableforge.cli.measuring_chaos import QUICK_REBALANCE, servers_of_a_fleet
+from tableforge.cli.measuring_chaos import QUICK_FLEET, servers_of_a_fleet
 
 if TYPE_CHECKING:
     from tableforge.bench.document import Section
     from tableforge.bench.figures import Plan
-    from tableforge.bench.scaling import Scaling
+    from tableforge.bench.scaling_report import Scaling
     from tableforge.bench.spread import Spread
     from tableforge.bench.suite import Order
 
-SECONDS_OF_ALL: Final = 15.0
+PLACED: Final = {"both": (True, False), "together": (True,), "spread": (False,)}
+SECONDS_OF_ALL: Final = 8.0
 ROUNDS_OF_ALL: Final = 3
 WARM_UP_SECONDS: Final = 3.0
-QUICK_SECONDS: Final = 3.0
+QUICK_SECONDS: Final = 2.5
 QUICK_WARM_UP: Final = 1.0
 QUICK_USERS: Final = 200
+QUICK_RATE: Final = 3.0
+"""Of each, where there are few of them: some hundred moves a second wake servers as often as the whole load does."""
 SPREAD_PLAYERS: Final = 300
-QUICK_SPREAD_PLAYERS: Final = 100
+QUICK_SPREAD_PLAYERS: Final = 64
 
 
 @click.command()
@@ -56,9 +59,11 @@ QUICK_SPREAD_PLAYERS: Final = 100
     help="How many instances to measure, in turn.",
 )
 @click.option(
-    "--together",
-    is_flag=True,
-    help="Keep the members of a room on one instance, as room_affinity does.",
+    "--rooms",
+    type=click.Choice(["both", "together", "spread"]),
+    default="both",
+    show_default=True,
+    help="The members of a room on one instance, as room_affinity places them, on all of them, or each in turn.",
 )
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 100))
 @click.option(
@@ -79,7 +84,7 @@ def scaling(
     rate: float,
     seconds: float,
     counts: list[int],
-    together: bool,
+    rooms: str,
     rounds: int,
     spread: bool,
     quick: bool,
@@ -89,7 +94,7 @@ def scaling(
     profile: bool,
     as_json: bool,
 ) -> None:
-    """The same load on one instance and on several, the members of each room spread over all of them.
+    """The same load on one instance and on several, the members of a room together and spread over them.
 
     Starts PostgreSQL (which waits for the disk) and Valkey in a temporary folder. Needs the extra tableforge[fleet], or
     those servers installed. Exits with 1 when anything was lost, doubled, out of order or refused, or a target of the
@@ -107,9 +112,7 @@ def scaling(
         settings=server_settings,
     )
     with ordered(quick=quick, out=out, profile=profile) as order:
-        report = measured(
-            plan, order, counts=counts, rounds=rounds, together=together, spread=spread
-        )
+        report = measured(plan, order, counts=counts, rounds=rounds, rooms=rooms, spread=spread)
     publish(report, report.text(), order=order, out=out, save=save, as_json=as_json)
 
 
@@ -119,7 +122,7 @@ def measured(
     *,
     counts: Sequence[int],
     rounds: int,
-    together: bool = False,
+    rooms: str = "both",
     spread: bool = True,
 ) -> "Scaling":
     """What the runs found; a quick one is cut short."""
@@ -127,6 +130,7 @@ def measured(
 
     from tableforge.bench import flame
     from tableforge.bench.scaling import run
+    from tableforge.bench.scaling_report import Layout
     from tableforge.ops.servers import PostgresServer, RedisServer, scratch
 
     if order.quick:
@@ -134,6 +138,7 @@ def measured(
         plan = dataclasses.replace(
             plan,
             users=users,
+            rate=QUICK_RATE if plan.rate == 1.0 else plan.rate,
             seconds=min(plan.seconds, QUICK_SECONDS),
             warm_up_seconds=QUICK_WARM_UP,
             quick=True,
@@ -142,10 +147,15 @@ def measured(
     command = (
         f"tableforge bench scaling --users {plan.users} --room-size {plan.room_size} --rate {plan.rate:g}"
         f" --seconds {plan.seconds:g} --instances {','.join(map(str, counts))} --rounds {rounds}"
-        + " --together" * together
+        + f" --rooms {rooms}" * (rooms != "both")
         + " --no-spread" * (not spread)
         + " --quick" * order.quick
     )
+    layouts = [
+        Layout(count, together)
+        for count in counts
+        for together in ([True] if count == 1 else PLACED[rooms])
+    ]
     profiling = flame.environment(order.out, "scaling-instance") if order.profile else {}
     with scratch() as folder:
         database, bus = PostgresServer(folder / "postgres"), RedisServer(folder / "valkey")
@@ -155,9 +165,8 @@ def measured(
             return run(
                 plan,
                 services={"DATABASE_URL": database.url, "REDIS_URL": bus.url, **profiling},
-                counts=counts,
+                layouts=layouts,
                 rounds=rounds,
-                together=together,
                 progress=order.say,
                 command=command,
                 spread=(lambda: spread_of(order, folder / "spread")) if spread else None,
@@ -175,8 +184,9 @@ def spread_of(order: "Order", folder: Path) -> "Spread":
     folder.mkdir(mode=0o711)
     players = QUICK_SPREAD_PLAYERS if order.quick else SPREAD_PLAYERS
     fleet = Plan(players=players, instances=2 if order.quick else 3, rate=0.2)
-    often = QUICK_REBALANCE if order.quick else {}
-    return measure(folder, servers_of_a_fleet(), fleet, often, quick=order.quick)
+    hurry = QUICK_FLEET if order.quick else {}
+    makers = servers_of_a_fleet(quick=order.quick)
+    return measure(folder, makers, fleet, hurry, quick=order.quick)
 
 
 def section(order: "Order") -> "Section":

@@ -23,6 +23,7 @@ IDLE_SECONDS_MIN = 60
 """A connection on which nothing moved for so many pings, and at least so long, is given up by the proxy."""
 DESCRIPTORS_MAX = 131_072
 WORKER_CONNECTIONS = 16_384
+EASE_IN_SECONDS = 10
 AWAY_PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=color-scheme content='light dark'>"
     "<meta http-equiv=refresh content=3><title>One moment</title>"
@@ -67,6 +68,8 @@ class Plan(NamedTuple):
     figures: Address
     base_path: str = "/"
     ping_seconds: float = 10
+    ease_in_seconds: int = EASE_IN_SECONDS
+    """In which HAProxy gives an instance that starts its share, but for `room_affinity`."""
 
     @property
     def idle_seconds(self) -> int:
@@ -136,7 +139,8 @@ def haproxy(plan: Plan) -> str:
     # A weight that still rises would move rooms from instance to instance; a hash takes the same server for a second try,
     # so there the first failure takes it out, and the checks bring it back.
     checks = "check inter 1s fastinter 250ms downinter 1s fall 2 rise 2"
-    checks += " observe layer7 error-limit 1 on-error mark-down" if affinity else " slowstart 10s"
+    eased = f" slowstart {plan.ease_in_seconds}s"
+    checks += " observe layer7 error-limit 1 on-error mark-down" if affinity else eased
     resolved = any(one.address.is_name for one in plan.instances)
     if resolved:
         checks += " resolvers system init-addr last,libc,none"
