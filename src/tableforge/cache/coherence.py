@@ -167,9 +167,7 @@ class Loads:
     def overtaken(self, flight: Flight[Any], tags: Iterable[str]) -> bool:
         """Whether this load may have read what is no longer so."""
         dropped, began = self._tags, flight.began
-        return flight.dropped_at > began or (
-            bool(dropped) and any(dropped.get(tag, 0) > began for tag in tags)
-        )
+        return flight.dropped_at > began or any(dropped.get(tag, 0) > began for tag in tags)
 
 
 class Changes:

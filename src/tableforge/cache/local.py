@@ -326,11 +326,7 @@ class LocalLevel:
         """Count an entry's bytes and index its tags."""
         self.bytes += entry.bytes
         for tag in entry.tags:
-            entries = self._tagged.get(tag)
-            if entries is None:
-                self._tagged[tag] = {entry}
-            else:
-                entries.add(entry)
+            self._tagged.setdefault(tag, set()).add(entry)
 
     def unlink(self, entry: Entry) -> None:
         """Undo `link`."""

@@ -3,11 +3,10 @@
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 
-from tableforge.database import Row, Statement
+from tableforge.database import Statement
 from tableforge.database.finding import CANDIDATES, WALKED, Listing, page, sought
 from tableforge.database.sqlite import SqliteDatabase
 from tableforge.errors import TableForgeError
@@ -86,16 +85,6 @@ OPEN = "rooms r WHERE r.visibility = 'public' AND r.num < ?2"
 OWN_ROLE = "(SELECT s.role FROM seats s WHERE s.user = ?1 AND s.room = r.num)"
 
 
-_decode_lines = msgspec.json.Decoder(list[tuple[Any, ...]]).decode
-
-
-def _whole(rows: str) -> str:
-    """The rows as one JSON text: for each row of an answer a reader's thread gives up the interpreter and waits for it again,
-    which under load takes many times what SQLite does."""
-    return f"""WITH line (num, id, name, visibility, members, updated, role, hit) AS ({rows})
-    SELECT json_group_array(json_array(num, id, name, visibility, members, updated, role, hit)) FROM line"""  # noqa: S608 - as above
-
-
 def _listing(name: str, rows: str, place: str, columns: str, role: str, seated: str) -> Listing:
     walk = f"""WITH found AS MATERIALIZED (
         SELECT r.num, r.id, r.name, r.visibility, {role} AS role FROM (
@@ -118,10 +107,8 @@ def _listing(name: str, rows: str, place: str, columns: str, role: str, seated: 
     ) {LISTED}
     UNION ALL SELECT 0, {NOTHING} WHERE (SELECT count(*) FROM candidates) > {CANDIDATES}"""  # noqa: S608 - as above
     return Listing(
-        *(
-            Statement(f"{name}_{way}", _whole(text), background=True)
-            for way, text in (("walk", walk), ("search", search))
-        )
+        Statement(f"{name}_walk", walk, background=True),
+        Statement(f"{name}_search", search, background=True),
     )
 
 
@@ -320,7 +307,7 @@ class SqliteEventLog:
         """See the contract."""
         part = query.translate(ASCII_LOWER)
         found = await page(
-            *(self._lines, LIST_PUBLIC if public else LIST_OWN),
+            *(self._database.read, LIST_PUBLIC if public else LIST_OWN),
             *(user, before if before is not None else 2**62, part, tag),
             limit=limit,
             part=part,
@@ -329,10 +316,6 @@ class SqliteEventLog:
         return RoomRows(
             [RoomRow(*row) for row in found.rows], found.last[0] if found.last else None
         )
-
-    async def _lines(self, statement: Statement, *params: object) -> list[Row]:
-        ((text,),) = await self._database.read(statement, *params)
-        return _decode_lines(text)
 
     async def all_rooms(self, *, after: str, limit: int) -> list[str]:
         """See the contract."""
