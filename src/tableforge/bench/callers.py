@@ -55,7 +55,8 @@ class Callers:
         self.heard = Heard()
         self.until = 0.0
         """Who has an answer before then asks again at once."""
-        self._lines = [Line(self) for _ in range(count)]
+        self._count = count
+        self._lines: list[Line] = []
         self._free = asyncio.Event()
         self._ending = False
 
@@ -65,8 +66,9 @@ class Callers:
         host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                for line in self._lines:
-                    await loop.create_connection(lambda line=line: line, host, port)  # type: ignore[misc]
+                for _ in range(self._count):
+                    _, line = await loop.create_connection(lambda: Line(self), host, port)
+                    self._lines.append(line)
         except (TimeoutError, OSError) as error:
             raise Unavailable(
                 "The measurement did not begin.",

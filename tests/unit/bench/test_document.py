@@ -15,6 +15,7 @@ from tableforge.bench.document import (
     Sample,
     Section,
     Series,
+    Sign,
     Table,
     Target,
     Verdict,
@@ -74,9 +75,9 @@ REPORT = Document(
     ],
 )
 def test_a_figure_is_held_against_its_target(
-    sign: str, value: float | None, verdict: Verdict
+    sign: Sign, value: float | None, verdict: Verdict
 ) -> None:
-    kpi = Target("figure", sign, 10, "ms", "cache").judged(value, "c")  # type: ignore[arg-type]
+    kpi = Target("figure", sign, 10, "ms", "cache").judged(value, "c")
     assert kpi.verdict is verdict
     assert (kpi.value is None) == (verdict is Verdict.UNMEASURED)
 
