@@ -64,6 +64,11 @@ class Comparison:
     warnings: tuple[str, ...]
     broken: tuple[str, ...]
 
+    @property
+    def of_benches(self) -> tuple[Compared, ...]:
+        """The figures that say something of TableForge: all but those of the machine itself."""
+        return tuple(one for one in self.figures if not one.name.startswith(MACHINE))
+
     def those(self, change: Change) -> list[Compared]:
         """The figures with this change."""
         return [one for one in self.figures if one.change is change]

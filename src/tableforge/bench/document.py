@@ -243,7 +243,7 @@ def read(path: Path) -> Document:
             f"{path} cannot be opened: {error.strerror}.",
             f"Name a {REPORT_JSON} that `tableforge bench` wrote.",
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(
             "The report was not read.",
             f"{path} is no report of schema {SCHEMA}: {error}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableforge.cli.conduct import FAILED, REFUSED, as_json_option
+from tableforge.cli.conduct import FAILED, REFUSED, as_json_option, fail
 from tableforge.cli.measuring import (
     REPORT_FOLDER,
     ordered,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTH = 160
 """Of a table that no terminal bounds."""
+NOTHING_SHARED = "no figure of a bench has enough rounds above zero in both reports"
 COLOURS = {"met": "green", "missed": "bold red", "unmeasured": "yellow"}
 
 
@@ -78,7 +79,7 @@ def everything(
     something was lost, doubled or out of order; with 2 when a bench could not be measured.
     """
     from tableforge.bench import suite
-    from tableforge.bench.document import REPORT_HTML, REPORT_JSON
+    from tableforge.bench.document import REPORT_HTML, written
 
     known = benches(against=bool(against))
     names = only.split(",") if only else [one.name for one in known]
@@ -97,12 +98,12 @@ def everything(
             command=" ".join(word for word in words if word),
             folder=suite.data_folder(),
         )
-    suite.save(found, folder)
     if as_json:
-        click.echo((folder / REPORT_JSON).read_text("utf-8"))
+        click.echo(written(found), nl=False)
     else:
         show(found)
-        click.echo(f"The report: {folder / REPORT_HTML}", err=True)
+    suite.save(found, folder)
+    click.echo(f"The report: {folder / REPORT_HTML}", err=True)
     if code := suite.ending(found):
         sys.exit(code)
 
@@ -144,7 +145,18 @@ def printed(table: object) -> None:
     console.print(table)
 
 
-report_argument = click.Path(path_type=Path, dir_okay=False)
+report_argument = click.Path(path_type=Path)
+
+
+def opened(path: Path) -> "Document":
+    """The report in this file, or in this folder; what is none ends the command as refused."""
+    from tableforge.bench import document
+    from tableforge.errors import Malformed
+
+    try:
+        return document.read(path / document.REPORT_JSON if path.is_dir() else path)
+    except Malformed as refusal:
+        fail(refusal, REFUSED)
 
 
 @click.command()
@@ -152,7 +164,7 @@ report_argument = click.Path(path_type=Path, dir_okay=False)
 @click.argument("after", type=report_argument)
 @as_json_option
 def compare(*, before: Path, after: Path, as_json: bool) -> None:
-    """Hold the report AFTER against the report BEFORE (both report.json), and tell what is change and what noise.
+    """Hold the report AFTER against the report BEFORE (both report.json, or its folder), and tell what is change and what noise.
 
     A figure has changed when its rounds could hardly have moved so far by chance, and moved further than another run of
     the same build does. Another machine and other settings are warned of. Exits with 1 when something became worse, with 2
@@ -160,18 +172,17 @@ def compare(*, before: Path, after: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from tableforge.bench import document
     from tableforge.bench.compare import compare as held_against
 
-    found = held_against(document.read(before), document.read(after))
+    found = held_against(opened(before), opened(after))
     if as_json:
         click.echo(json.dumps({**asdict(found), "worse": found.worse}, indent=2))
     else:
         tell_comparison(found)
     if found.worse:
         sys.exit(FAILED)
-    if not found.figures:
-        click.echo("Nothing was compared: the reports share no figure.", err=True)
+    if not found.of_benches:
+        click.echo(f"Nothing was compared: {NOTHING_SHARED}.", err=True)
         sys.exit(REFUSED)
 
 
@@ -196,19 +207,24 @@ def tell_comparison(found: "Comparison") -> None:
     printed(table)
     for line in found.worse:
         click.echo(f"WORSE: {line}")
-    if not found.worse:
+    if found.of_benches and not found.worse:
         click.echo("Nothing became worse.")
 
 
 @click.command()
-@click.argument("report", type=report_argument, default=REPORT_FOLDER / "report.json")
+@click.argument("report", type=report_argument, default=REPORT_FOLDER)
 @out_option
-def report(*, report: Path, out: Path | None) -> None:
-    """Print the targets of a report.json again, and write its HTML anew, beside it or to --out."""
+@as_json_option
+def report(*, report: Path, out: Path | None, as_json: bool) -> None:
+    """Print the targets of a report.json (or of its folder) again, and write its HTML anew, beside it or to --out."""
     from tableforge.bench import suite
-    from tableforge.bench.document import REPORT_HTML, read
+    from tableforge.bench.document import REPORT_HTML, written
 
-    found = read(report)
-    suite.save(found, out or report.parent)
-    show(found)
-    click.echo(f"The report: {(out or report.parent) / REPORT_HTML}", err=True)
+    found = opened(report)
+    folder = out or (report if report.is_dir() else report.parent)
+    if as_json:
+        click.echo(written(found), nl=False)
+    else:
+        show(found)
+    suite.save(found, folder)
+    click.echo(f"The report: {folder / REPORT_HTML}", err=True)
