@@ -19,8 +19,8 @@ BESIDE_THE_PROGRAM = {
     "tableforge.eventlog.memory": "the engine that tests run on, kept honest by the log's contract",
     "tableforge.protocol.schema": "what `make gen` makes the client's types from",
 }
-NAMED_ONLY = {"tzdata", "uvloop", "httptools"}
-"""Packages that uvicorn imports when it is told their names."""
+NAMED_ONLY = {"tzdata", "uvloop", "httptools", "fastapi"}
+"""Packages that are imported by their names alone: by uvicorn, and by the program that a bench starts beside ours."""
 
 
 @cache

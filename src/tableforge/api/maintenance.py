@@ -20,6 +20,8 @@ MAINTAIN_SECONDS = 1_800.0
 FORGET_SECONDS = 300.0
 HISTORY_SECONDS = 1_800.0
 HISTORY = "take away old history"
+CLOCKS_APART = timedelta(hours=1)
+"""A command's id is known for a day, whichever instance's clock dated its event."""
 TROUBLES_TOLD = 5
 PUT_OFF_SECONDS = 60.0
 PUT_OFF_AT_MOST_SECONDS = 4 * 3_600.0
@@ -115,7 +117,7 @@ class Caretaker:
         return actions_of(await self.care.maintain(tell, within_seconds=MAINTAIN_SECONDS))
 
     async def _shorten(self, tell: Tell, pruning: Pruning) -> list[Action]:
-        moment = datetime.now(UTC) - timedelta(days=pruning.days)
+        moment = datetime.now(UTC) - timedelta(days=pruning.days) - CLOCKS_APART
         before = moment.strftime("%Y-%m-%dT%H:%M:%S")
         deadline = monotonic() + HISTORY_SECONDS
 

@@ -36,6 +36,8 @@ JSON_SUBPROTOCOL = Subprotocol("centrifuge-json")
 PROTOBUF_SUBPROTOCOL = Subprotocol("centrifuge-protobuf")
 SEND_BUFFER_BYTES = 64 * 1024
 """The kernel's share of a connection's backlog; without a bound it hides megabytes."""
+PIECE_BYTES = 64 * 1024
+"""What is gathered for one call of the system, at most."""
 CLOSING_SECONDS = 5.0
 FRAGMENTS_MAX = 256
 """Fragments of one message; empty ones cost nothing to send."""
@@ -193,6 +195,7 @@ class Connection(asyncio.Protocol):
         )
         self._buffer = b""
         self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
         self._due = self.endpoint.due
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
@@ -250,7 +253,7 @@ class Connection(asyncio.Protocol):
         """Send a frame with all else that falls due in this loop turn: the system is called once for all of it.
 
         uvloop would call it for each. A member who moves gets the event and the answer, everybody what was committed
-        together.
+        together. What comes to more than a piece leaves at once: only the transport knows when a peer is behind.
         """
         outbox = self._outbox
         if not outbox:
@@ -259,6 +262,9 @@ class Connection(asyncio.Protocol):
                 self._loop.call_soon(self.endpoint.send_due)
             due.append(self)
         outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        if self._outbox_bytes > PIECE_BYTES:
+            self.send_due()
 
     def send_due(self) -> None:
         """Hand over what fell due; nothing if the connection is ending."""
@@ -266,12 +272,16 @@ class Connection(asyncio.Protocol):
         if outbox:
             frames = outbox[0] if len(outbox) == 1 else b"".join(outbox)
             outbox.clear()
+            self._outbox_bytes = 0
             if not self._transport.is_closing():
-                self._transport.write(frames)
+                try:
+                    self._transport.write(frames)
+                except (OSError, RuntimeError):  # its own end must not keep the others waiting
+                    self._transport.abort()
 
     def buffered(self) -> int:
         """How many bytes the peer has not taken yet."""
-        return self._transport.get_write_buffer_size() + sum(map(len, self._outbox))
+        return self._transport.get_write_buffer_size() + self._outbox_bytes
 
     def _keep(self, rest: bytes) -> None:
         """What is left of the last read: a frame's beginning, or what came behind the frame that ended the talk."""
@@ -288,6 +298,7 @@ class Connection(asyncio.Protocol):
         """See asyncio."""
         self._server_connections.discard(self)
         self._outbox.clear()
+        self._outbox_bytes = 0
         self.endpoint.left(self)
         if self._open:
             self._open = False

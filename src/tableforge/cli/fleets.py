@@ -122,7 +122,7 @@ def fleet(*, folder: Path, instances: int, port: int, strategy: "Strategy") -> N
 
     Needs `pip install 'tableforge[fleet]'`, or these programs on the machine. Shows how each does until Ctrl+C or SIGTERM,
     and then stops all in order. Nothing that dies is started again. The folder keeps what was played. Settings of the
-    environment hold for every instance, but for those of the database and the bus.
+    environment hold for every instance, but for those of the database and the bus, and ADMIN_TOKEN.
     """
     from tableforge.ops.fleet import TrialFleet
 

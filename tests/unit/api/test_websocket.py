@@ -5,7 +5,7 @@ import asyncio
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from tableforge.api.websocket import Connection, Endpoint
+from tableforge.api.websocket import PIECE_BYTES, Connection, Endpoint
 from tableforge.config import Settings
 from tableforge.protocol.close_codes import CloseCode
 from tests.machines.session_world import Server, SlowLog
@@ -33,6 +33,11 @@ def opened() -> tuple[Connection, Pieces]:
     connection.data_received(HANDSHAKE)
     transport.pieces.clear()
     return connection, transport
+
+
+def failing(_: bytes | bytearray | memoryview) -> None:
+    """As uvloop does for a handle that is closed."""
+    raise RuntimeError("the handler is closed")
 
 
 async def turn() -> None:
@@ -85,3 +90,24 @@ async def test_what_is_due_for_a_connection_that_ends_is_dropped() -> None:
     await turn()
     assert not transport.pieces
     assert not connection.buffered()
+
+
+async def test_gw25_what_comes_to_more_than_a_piece_does_not_wait() -> None:
+    connection, transport = opened()
+    for number in range(100):
+        connection.write(bytes([number]) * 10_000)
+        assert connection.buffered() <= PIECE_BYTES
+    await turn()
+    assert b"".join(transport.pieces) == b"".join(bytes([n]) * 10_000 for n in range(100))
+
+
+async def test_gw25_a_connection_that_fails_keeps_no_other_waiting() -> None:
+    connection, transport = opened()
+    other, others = opened()
+    other._due = other.endpoint.due = connection.endpoint.due
+    transport.write = failing  # type: ignore[assignment, method-assign]  # a handle that went meanwhile
+    connection.write(b"one")
+    other.write(b"two")
+    await turn()
+    assert transport.is_closing()
+    assert others.pieces == [b"two"]
