@@ -62,6 +62,7 @@ class Callers:
 
     async def connect(self) -> None:
         """Open all connections; raises Unavailable."""
+        self._lines.clear()
         loop = asyncio.get_running_loop()
         host, port = self._address
         try:
