@@ -99,7 +99,17 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
         assert "The report was not read." in done.stderr
 
 
-def test_a_bench_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    done = tableforge("bench", "all", "--only", "weather", folder=tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--only", "weather"), "There is no bench weather."),
+        (("--only", "api", "--against", "nobody"), "There is no peer nobody."),
+        (("--out", "/dev/null/report"), "Nothing was measured: the report could not be written."),
+    ],
+)
+def test_what_cannot_end_well_is_refused_at_the_start(
+    arguments: tuple[str, ...], why: str, tmp_path: Path
+) -> None:
+    done = tableforge("bench", "all", *arguments, folder=tmp_path)
     assert done.returncode == 2
-    assert "There is no bench weather." in done.stderr
+    assert why in done.stderr

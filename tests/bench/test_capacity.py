@@ -243,6 +243,12 @@ def test_the_shipped_model_answers_at_once_and_says_where_it_was_measured(tmp_pa
     assert told["measured_on"]["processor"]
 
 
+def test_a_model_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+    done = tableforge("bench", "capacity", "--model", "nowhere/model.json", folder=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere/model.json cannot be written" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

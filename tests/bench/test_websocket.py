@@ -82,6 +82,10 @@ def test_a_small_run_counts_every_delivery(tmp_path: Path) -> None:
     [
         (("--users", "15"), "15 users do not fill rooms of 10."),
         (("--set", "LOG_COMMIT_INTERVAL_MS"), "is not of the form NAME=VALUE."),
+        (("--set", "NOPE=1"), "There is no setting NOPE"),
+        (("--against", "nobody"), "There is no peer nobody."),
+        (("--out", "/dev/null/report"), "Nothing was measured: the report could not be written."),
+        (("--save", "nowhere/figures.json"), "nowhere/figures.json cannot be written"),
         (("--rate", "0"), "0.0 is not in the range"),
     ],
 )
@@ -95,7 +99,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_server_that_does_not_start_is_told_of(tmp_path: Path) -> None:
     done = tableforge(*SMALL, "--set", "LOG_LEVEL=loud", folder=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "The measurement did not begin." in done.stderr
     assert "LOG_LEVEL" in done.stderr
 
@@ -228,6 +232,10 @@ def test_every_target_is_held_against_its_figure() -> None:
         "durable moves a second, p95 under 10 ms": (8000.0, "met"),
         "resident bytes of an idle connection": (10.0, "met"),
         "memory of the server for 1000 users, own": (100.0, "met"),
+    }
+    reasons = {kpi.name for kpi in report_of(Plan(), STEP, FAST, SLOW).section().kpis if kpi.why}
+    assert reasons == {
+        name for name in found if name.startswith(("ten-fold", "CPU a delivery to another at 6"))
     }
     limits = {kpi.name: kpi.limit for kpi in report_of(Plan()).section().kpis}
     assert limits["WebSocket delivery p95, own"] == 7.5

@@ -34,6 +34,7 @@ from tableforge.bench.markup import Child, el, hidden, icon, svg, text_of
 from tableforge.errors import Unavailable
 
 BUILT: Final = Path(__file__).parents[1] / "web" / "static" / "report"
+STYLE, SCRIPT = "report.css", "report.js"
 TITLE: Final = "Benchmark report"
 MOST_ROWS: Final = 240
 """Of a plot's data table; a report's JSON has every point."""
@@ -48,7 +49,7 @@ UNSAFE_IN_SCRIPT: Final = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u20
 
 def html_of(document: Document, *, title: str = TITLE, built: Path = BUILT) -> str:
     """The page; raises Unavailable where the web build is not there."""
-    style, script = _built(built, "report.css"), _built(built, "report.js")
+    style, script = _built(built, STYLE), _built(built, SCRIPT)
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -82,6 +83,12 @@ def html_of(document: Document, *, title: str = TITLE, built: Path = BUILT) -> s
     )
     page = el("html", head, body, lang="en", data_theme="auto")
     return f"<!doctype html>\n{text_of(page)}\n"
+
+
+def check_built(built: Path = BUILT) -> None:
+    """Raises Unavailable where the web build, which has the page's style and script, is not there."""
+    for name in (STYLE, SCRIPT):
+        _built(built, name)
 
 
 def _built(folder: Path, name: str) -> str:

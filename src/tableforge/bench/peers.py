@@ -268,6 +268,13 @@ def chosen(names: Sequence[str], found: Adapters) -> tuple[list[Contender], list
     )
 
 
+def check(names: Sequence[str]) -> None:
+    """Raises Malformed for a name that nobody has, Unavailable when one of the named is not installed."""
+    peers, grounds = chosen(names, adapters())
+    for told in [*(peer.versions for peer in peers), *(ground.versions for ground in grounds)]:
+        told()
+
+
 def run(names: Sequence[str], plan: Plan, *, progress: Callable[[str], None]) -> Found:
     """Measure ours and the named ones in turn, `plan.rounds` times.
 

@@ -178,7 +178,8 @@ class Report:
         figures, invalid = self.figures, self.invalid
 
         def judged(target: Target, value: float | None, why: str = "") -> Kpi:
-            return target.judged(None if invalid else value, self.command, invalid or why)
+            found = None if invalid else value
+            return target.judged(found, self.command, (invalid or why) if found is None else "")
 
         def usual(target: Target, value: float | None, why: str = "") -> Kpi:
             there = self.plan.usual

@@ -173,6 +173,20 @@ def unpublished(section: Section, why: str) -> Section:
     )
 
 
+def check_writable(out: Path) -> None:
+    """Make the folder and try a file in it; raises Unavailable where a report cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise Unavailable(
+            "Nothing was measured: the report could not be written.",
+            f"{error.filename or out}: {error.strerror}.",
+            "Name a folder that can be written with --out.",
+        ) from error
+
+
 def save(found: Document, out: Path) -> None:
     """Write report.json and report.html; raises Unavailable where they cannot be written."""
     try:

@@ -1,6 +1,7 @@
 """Measuring: what the commands of `bench` have in common, their options, their report, and how they end."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from tableforge.cli.conduct import REFUSED
+from tableforge.cli.conduct import REFUSED, fail
 
 if TYPE_CHECKING:
     from tableforge.bench.document import Section
@@ -23,12 +24,30 @@ REPORT_FOLDER = Path("bench-report")
 def assignments(
     ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, str]:
-    """Read NAME=VALUE pairs."""
+    """Read settings as NAME=VALUE."""
     pairs = [one.partition("=") for one in given]
     for (name, equals, _), written in zip(pairs, given, strict=True):
         if not (name and equals):
             raise click.BadParameter(f"{written!r} is not of the form NAME=VALUE.")
-    return {name: value for name, _, value in pairs}
+    found = {name: value for name, _, value in pairs}
+    if found:
+        from tableforge.config import setting_names
+
+        strange = sorted(found.keys() - setting_names())
+        if strange:
+            raise click.BadParameter(
+                f"There is no setting {', '.join(strange)}; `tableforge config` lists all."
+            )
+    return found
+
+
+def writable(ctx: click.Context, parameter: click.Parameter, given: Path | None) -> Path | None:
+    """Refuse a file that could not be written in the end."""
+    if given is not None and not os.access(given if given.exists() else given.parent, os.W_OK):
+        raise click.BadParameter(
+            f"{given} cannot be written: name a file in a folder that is there."
+        )
+    return given
 
 
 users_option = click.option(
@@ -47,6 +66,7 @@ rate_option = click.option(
 save_option = click.option(
     "--save",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=writable,
     help="Write the bare figures as JSON to this file, too.",
 )
 out_option = click.option(
@@ -102,24 +122,38 @@ class Measured(Protocol):
 def ordered(
     *, quick: bool, out: Path | None, profile: bool, against: tuple[str, ...] = ()
 ) -> "Iterator[Order]":
-    """An order for a bench, its progress on stderr; a profiler that is asked for and not there is refused at once."""
+    """An order for a bench, its progress on stderr. What it needs in the end is looked for at once, before minutes were
+    measured: the report's page and its place, the profiler, the other servers. Whoever cannot measure ends as refused."""
+    from tableforge.bench import suite
     from tableforge.bench.flame import check_profiler
-    from tableforge.bench.suite import Order
+    from tableforge.bench.page import check_built
     from tableforge.cli.keeping import Progress
+    from tableforge.errors import TableForgeError
     from tableforge.telemetry import configure_logging
 
     configure_logging(level="error")
-    if profile:
-        check_profiler()
-    with Progress() as progress:
-        yield Order(
-            quick=quick,
-            told=progress,
-            say=progress.say,
-            out=out or REPORT_FOLDER,
-            profile=profile,
-            against=against,
-        )
+    try:
+        if out is not None:
+            check_built()
+        if profile:
+            check_profiler()
+        if out is not None or profile:
+            suite.check_writable(out or REPORT_FOLDER)
+        if against:
+            from tableforge.bench import peers
+
+            peers.check(against)
+        with Progress() as progress:
+            yield suite.Order(
+                quick=quick,
+                told=progress,
+                say=progress.say,
+                out=out or REPORT_FOLDER,
+                profile=profile,
+                against=against,
+            )
+    except TableForgeError as failure:
+        fail(failure, REFUSED)
 
 
 def publish(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tableforge.cli.conduct import as_json_option
-from tableforge.cli.measuring import ordered, out_option, publish
+from tableforge.cli.measuring import ordered, out_option, publish, writable
 
 if TYPE_CHECKING:
     from tableforge.bench.capacity import Mode
@@ -129,6 +129,7 @@ def capacity(
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("capacity_model.json"),
     show_default=True,
+    callback=writable,
     help="The file to write.",
 )
 @out_option
@@ -154,11 +155,6 @@ def bench_capacity(
     from tableforge.bench.capacity_report import Report
     from tableforge.ops.servers import PostgresServer, RedisServer
 
-    others = (
-        [run for run in read(model).runs if run.spread.mode != part]
-        if part and model.exists()
-        else []
-    )
     words = (
         "tableforge bench capacity",
         "--quick" if quick else "",
@@ -166,6 +162,11 @@ def bench_capacity(
         f"--seconds {seconds:g}" if seconds else "",
     )
     with ordered(quick=quick, out=out, profile=False) as order:
+        others = (
+            [run for run in read(model).runs if run.spread.mode != part]
+            if part and model.exists()
+            else []
+        )
         found = capacity_sweep.sweep(
             capacity_sweep.chosen(quick=quick, part=part),
             seconds=seconds or (2.0 if quick else 5.0),

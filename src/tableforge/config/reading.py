@@ -117,6 +117,14 @@ def declared() -> Iterator[tuple[str, str, Setting, object]]:
             yield section, attribute.name, attribute.metadata["setting"], default
 
 
+def setting_names() -> frozenset[str]:
+    """All names under which a setting can be given, those of files that hold secrets too."""
+    settings = [setting for _, _, setting, _ in declared()]
+    return frozenset(
+        {one.name for one in settings} | {f"{one.name}_FILE" for one in settings if one.secret}
+    )
+
+
 def shown(setting: Setting, value: object) -> str:
     """A value as it may be printed."""
     if value is None:
@@ -272,9 +280,8 @@ def _fleet_mistakes(settings: "Settings") -> Iterator[str]:
 
 def _warnings(places: list[_Source], sections: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     known = [setting.name for _, _, setting, _ in declared()]
-    pointers = {f"{setting.name}_FILE" for _, _, setting, _ in declared() if setting.secret}
     for place in places:
-        for name in sorted(place.values.keys() - set(known) - pointers):
+        for name in sorted(place.values.keys() - setting_names()):
             if name.startswith(OWN_PREFIXES):
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
