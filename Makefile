@@ -83,7 +83,7 @@ bench-docker: ## every bench in a container; without an engine: make bench-all
 	"$$engine" run --rm --volume "$(CURDIR):/source:ro" --volume "$(CURDIR)/bench-report:/report" python:3.13 sh -ec \
 		'git clone -q /source /tree && cd /tree && make bench BENCH="all --out /report $(if $(QUICK),--quick)"'
 
-bench-report: $(INSTALLED) ## print the targets of the last report, and write its page anew
+bench-report: web ## print the targets of the last report, and write its page anew
 	@$(BIN)/tableforge bench report
 
 peers: $(INSTALLED) ## what `tableforge bench ... --against` measures against
