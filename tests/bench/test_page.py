@@ -13,7 +13,7 @@ import pytest
 
 from tableforge.bench.document import Axis, Mark, Plot, Sample, Section, Series, Table
 from tableforge.bench.drawings import figure, margin, steps
-from tableforge.bench.page import BUILT, html_of
+from tableforge.bench.page import BUILT, check_built, html_of
 from tableforge.bench.targets import API_P95, CONNECTION_FAILURES
 from tableforge.errors import Unavailable
 from tests import sample_report
@@ -176,6 +176,8 @@ def test_a_long_line_is_thinned_in_its_table_only() -> None:
 def test_without_the_web_build_it_is_said_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="make web"):
         html_of(sample_report.document(), built=tmp_path)
+    with pytest.raises(Unavailable, match="make web"):
+        check_built(tmp_path)
     assert (BUILT / "report.js").exists()
 
 

@@ -19,6 +19,9 @@ DRAWN = """(canvas) => {
   return [...inks];
 }"""
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SPILT = """() => [...document.querySelectorAll(".kpi")].filter((card) => card.scrollWidth > card.clientWidth)
+  .map((card) => card.textContent)"""
+"""Cards out of which something hangs, which the page hides."""
 NOT_DARK = 0x808080
 
 
@@ -92,6 +95,7 @@ def test_the_report_is_whole_in_every_light_and_size(
     page = reader.open(size, light=light)
     page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
     assert page.evaluate(OVERFLOW) <= 0
+    assert page.evaluate(SPILT) == []
     plots = page.locator(".plot")
     lines = [
         plot
