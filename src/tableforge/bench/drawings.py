@@ -144,8 +144,8 @@ class Bars:
         values = [y for one in plot.series for _, y in one.points if math.isfinite(y)]
         self._log = plot.y.log and all(value > 0 for value in values) and bool(values)
         if self._log:
-            self._low = 10 ** math.floor(math.log10(min(values)) - 0.001)
-            self._high = 10 ** math.ceil(math.log10(max(values)))
+            self._low: float = 10 ** math.floor(math.log10(min(values)) - 0.001)
+            self._high: float = 10 ** math.ceil(math.log10(max(values)))
         else:
             self._low = min([0.0, *values])
             self._high = max([0.0, *values]) * 1.04 or 1.0
